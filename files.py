@@ -1,0 +1,81 @@
+"""The user's files: checked before they are read, whole when they are written, and what to say when they are wrong."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent  # the lab's code, with the files that it ships
+
+
+class BadInput(ValueError):
+    """A file or an argument that cannot be used. The message is one sentence: which it is, what is wrong, what to do."""
+
+
+def find(names):
+    """The first of `names` (str) in the working directory, else beside the code, as a Path; None where there is none."""
+    for folder in (Path(), HERE):
+        for name in names:
+            if (folder / name).exists():
+                return folder / name
+    return None
+
+
+def check(path, purpose):
+    """`path` as a Path if a file that holds something is there. `purpose` (str) says what it should be, for the error.
+
+    Raises BadInput for a missing file, a folder, a device, an empty file, or one that may not be read.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder: {purpose} is one file")
+        if not path.is_file():
+            state = "is not a regular file" if path.exists() else "does not exist"
+            raise BadInput(f"{path} {state}: name a file that holds {purpose}")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise BadInput(f"{path} is empty: get {purpose} again")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    return path
+
+
+def sha256(path):
+    """The SHA-256 of the file `path`, in 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def make_folder(path):
+    """`path` as a Path to a folder in which a file can be made; the folder is created when missing.
+
+    Raises BadInput when it cannot be, so that a script finds out before its work and not after it.
+    """
+    path = Path(path)
+    probe = path / f"write-test-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written to: {error.strerror}; name another folder") from error
+    return path
+
+
+def write_json(path, value):
+    """Write `value` to `path` as JSON, atomically: a reader finds the old file or the whole new one."""
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""What every test needs: the lab's modules on the path, a quiet TensorFlow, and no leftovers in the working directory."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np  # noqa: E402
+
+import weights  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Each test runs in an empty folder: no bvlc-alexnet.npy or train.p of the user's can change what it finds."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def random_weights():
+    """Full-size weights with He's standard deviation, and biases that are not zero."""
+    rng = np.random.default_rng(0)
+    return {layer: (rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:-1]))),
+                    rng.standard_normal(shape[-1], np.float32))
+            for layer, shape in weights.SHAPES.items()}

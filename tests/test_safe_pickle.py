@@ -1,0 +1,188 @@
+"""A pickle of arrays is read whatever wrote it, and nothing that a pickle says is ever run."""
+
+import datetime
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import python2
+import safe_pickle
+from files import BadInput
+
+ARRAYS = {
+    "features": np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4),
+    "weights": np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4)),
+    "labels": np.array([3, 1, 2], np.int64),
+    "big-endian": np.array([1, 2], ">i4"),
+    "flags": np.array([True, False]),
+    "pair": [np.ones((200, 2), np.float32), 7],
+}
+
+
+def load(data):
+    return safe_pickle.load(io.BytesIO(data), "the file")
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key in theirs:
+        np.testing.assert_equal(ours[key], theirs[key])
+        if isinstance(theirs[key], np.ndarray):
+            assert ours[key].dtype.newbyteorder("=") == theirs[key].dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("numpy_name", [b"numpy.core", b"numpy._core"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol_and_both_spellings_of_numpy_give_the_same_arrays(protocol, numpy_name):
+    data = pickle.dumps(ARRAYS, protocol)
+    for name in (b"numpy.core", b"numpy._core"):  # names stand behind their length, or in lines
+        for module in (b".multiarray", b".numeric"):
+            data = data.replace(bytes([len(name + module)]) + name + module,
+                                bytes([len(numpy_name + module)]) + numpy_name + module)
+            data = data.replace(b"c" + name + module + b"\n", b"c" + numpy_name + module + b"\n")
+    if protocol >= 4:  # the frames' lengths are off now; a pickle does without frames
+        data = unframed(data)
+    assert_equal(load(data), ARRAYS)
+
+
+def unframed(data):
+    """`data` without its FRAME instructions, which stand in front of 8 bytes of length, here always below 65536."""
+    while (start := data.find(b"\x95")) >= 0 and data[start + 3:start + 9] == bytes(6):
+        data = data[:start] + data[start + 9:]
+    return data
+
+
+def test_frames_are_read():
+    assert_equal(load(pickle.dumps(ARRAYS, 4)), ARRAYS)
+
+
+def test_python_2s_strings_are_read():
+    assert_equal(load(python2.dump(ARRAYS)), ARRAYS)
+
+
+def test_arrays_are_views_of_the_bytes_read():
+    data = pickle.dumps(np.zeros(10_000_000, np.uint8), 4)
+    tracemalloc.start()
+    array = load(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 11_000_000
+    assert not array.flags.writeable
+
+
+class Runs:
+    """Pickled as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def instructions(*parts):
+    return b"\x80\x04" + b"".join(parts) + b"."
+
+
+TOUCH = b"U\x0ctouch pwned!"
+
+ATTACKS = {
+    "os.system by a call": pickle.dumps({"features": Runs(os.system, "touch pwned")}, 2),
+    "os.system, protocol 4": pickle.dumps([Runs(os.system, "touch pwned")], 4),
+    "os.system, protocol 0": pickle.dumps([Runs(os.system, "touch pwned")], 0),
+    "eval": pickle.dumps(Runs(eval, "open('pwned', 'w')")),
+    "inside an object array": pickle.dumps(np.array([Runs(os.system, "touch pwned")], object)),
+    "as an array's dtype": pickle.dumps(Runs(np.ndarray, (1,), Runs(os.system, "touch pwned"))),
+    "an old-style instance": instructions(b"(", TOUCH, b"iposix\nsystem\n"),
+    "an object": instructions(b"(cposix\nsystem\n", TOUCH, b"o"),
+    "a new-style instance": instructions(b"cposix\nsystem\n", TOUCH, b"\x85\x81"),
+    "an extension code": instructions(b"\x82\x01"),
+    "a persistent id": instructions(b"Ppwned\n"),
+    "a name behind a dot": instructions(b"\x8c\x05numpy\x8c\x0ectypeslib.load\x93", TOUCH, b"\x85R"),
+    "the pickle of another file": instructions(b"cnumpy\nload\n", TOUCH, b"\x85R"),
+    "a call of what is no function": instructions(b"U\x01a", b")R"),
+    "a call of the array type": instructions(b"cnumpy\nndarray\n", b"K\x01\x85R"),
+    "another state for a constructor": instructions(b"cnumpy\ndtype\n", b"}U\x08_numbersK\x01sb"),
+    "another class": pickle.dumps(datetime.date(2016, 10, 1)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_in_a_pickle_is_run(attack):
+    with pytest.raises(BadInput, match="^the file .*"):
+        load(ATTACKS[attack])
+    assert os.listdir() == []
+
+
+def test_the_refusal_names_what_the_file_asked_for():
+    with pytest.raises(BadInput, match="asks to call posix.system, .*nothing of it was run"):
+        load(ATTACKS["os.system by a call"])
+
+
+def array_state(shape, data, dtype=b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R"):
+    reconstruct = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + shape + b"U\x01btR"
+    return instructions(reconstruct, b"(K\x01", shape, dtype, b"\x89", data, b"tb")
+
+
+ABSURD = {
+    "an array's shape": array_state(b"J\xff\xff\xff\x7f\x85", b"U\x04abcd"),
+    "a shape whose size overflows": array_state(b"\x8a\x08" + b"\0" * 4 + b"\1\0\0\0" + b"\x8a\x08" + b"\0" * 4
+                                                + b"\1\0\0\0\x86", b"U\x00"),
+    "a negative shape": array_state(b"J\xff\xff\xff\xff\x85", b"U\x04abcd"),
+    "an array of nothing": array_state(b"J\xff\xff\xff\x7f\x85", b"U\x00", b"cnumpy\ndtype\nU\x02V0K\x00K\x01\x87R"),
+    "bytes": instructions(b"\x8e", struct.pack("<Q", 1 << 40)),
+    "a bytearray": instructions(b"\x96", struct.pack("<Q", 1 << 33)),
+    "a Python 2 string": instructions(b"T", struct.pack("<i", (1 << 31) - 1)),
+    "a frame": instructions(b"\x95", struct.pack("<Q", 1 << 40)),
+    "a place in the memo": instructions(b"N" + b"r\xff\xff\xff\xff" + b"0" + b"]"),
+    "a whole number": instructions(b"\x8b\xff\xff\xff\x7f"),
+}
+
+
+@pytest.mark.parametrize("size", ABSURD)
+def test_an_absurd_size_takes_no_memory(size):
+    tracemalloc.start()
+    try:
+        result = load(ABSURD[size])
+    except BadInput:
+        result = []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result == []
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, world", b"<!DOCTYPE html><html>", b"\x80\x04", b"\x80\x63."])
+def test_what_is_no_pickle_is_one_sentence(data):
+    with pytest.raises(BadInput, match="^the file is damaged, cut short or no pickle"):
+        load(data)
+
+
+def test_a_pickle_cut_anywhere_is_one_sentence():
+    whole = python2.dump({"features": np.zeros(20, np.uint8), "labels": np.zeros(2, np.int64)})
+    for length in range(len(whole)):
+        with pytest.raises(BadInput, match="^the file "):
+            load(whole[:length])
+
+
+def test_random_damage_never_ends_in_anything_but_a_sentence():
+    whole = bytearray(python2.dump(ARRAYS))
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(256)
+        try:
+            load(bytes(damaged))
+        except BadInput as error:
+            assert str(error).startswith("the file ") and len(str(error)) < 300
+
+
+def test_keys_nested_a_million_deep_do_not_crash_the_interpreter():
+    with pytest.raises(BadInput, match="keys"):
+        load(instructions(b"})" + b"\x85" * 1_000_000 + b"Ns"))

@@ -1,0 +1,218 @@
+"""weights.load reads the published file, an .npz and the built-in weights, and refuses everything else in a sentence."""
+
+import io
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import python2
+import weights
+from files import BadInput
+
+SMALL = {"conv1": (3, 3, 3, 4), "fc6": (20, 8), "fc7": (8, 8), "fc8": (8, 1000)}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Weights of a small net, and weights.py made to expect its shapes: the full ones are read in .ci/run."""
+    monkeypatch.setattr(weights, "SHAPES", SMALL)
+    rng = np.random.default_rng(0)
+    return {layer: (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[-1], np.float32))
+            for layer, shape in SMALL.items()}
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for layer in theirs:
+        for a, b in zip(ours[layer], theirs[layer]):
+            assert a.dtype == b.dtype == np.float32 and np.array_equal(a, b)
+
+
+def npz(arrays, path="w.npz"):
+    np.savez(path, **arrays)
+    return path
+
+
+def flat(layers):
+    return {f"{layer}_{kind}": array for layer, pair in layers.items() for kind, array in zip("Wb", pair)}
+
+
+def test_the_published_dialect_of_python_2_is_read(small):
+    Path("bvlc-alexnet.npy").write_bytes(python2.npy({layer: list(pair) for layer, pair in small.items()}))
+    assert_same(weights.load("bvlc-alexnet.npy"), small)
+
+
+def test_fortran_order_is_read(small):
+    fortran = {layer: [np.asfortranarray(W), b] for layer, (W, b) in small.items()}
+    Path("w.npy").write_bytes(python2.npy(fortran))
+    assert_same(weights.load("w.npy"), small)
+    assert_same(weights.load(npz(flat(fortran))), small)
+
+
+@pytest.mark.parametrize("pair", [list, tuple])
+def test_a_file_that_todays_numpy_has_saved_is_read(small, pair):
+    np.save("w.npy", {layer: pair(arrays) for layer, arrays in small.items()}, allow_pickle=True)
+    assert_same(weights.load("w.npy"), small)
+
+
+def test_an_npz_is_read_whatever_its_name(small):
+    Path(npz(flat(small))).rename("weights.dat")
+    assert_same(weights.load("weights.dat"), small)
+
+
+def test_auto_takes_the_published_file_and_says_so(small, capsys):
+    assert weights.find("auto") == weights.BUILTIN
+    assert "built-in" in capsys.readouterr().err
+    for name in ("bvlc_alexnet.npy", "bvlc-alexnet.npy"):
+        Path(name).write_bytes(python2.npy({layer: list(pair) for layer, pair in small.items()}))
+        assert_same(weights.load("auto"), small)
+        output = capsys.readouterr()
+        assert (output.out, output.err) == ("", f"AlexNet weights: {name}\n")
+
+
+def test_auto_does_not_pass_over_a_bad_file(small):
+    Path("bvlc-alexnet.npy").touch()
+    with pytest.raises(BadInput, match="bvlc-alexnet.npy is empty"):
+        weights.load("auto")
+
+
+def test_the_builtin_weights_are_alexnets_and_know_202_classes(capsys):
+    built_in = weights.load("builtin")
+    assert {layer: (W.shape, b.shape) for layer, (W, b) in built_in.items()} == {
+        layer: (shape, shape[-1:]) for layer, shape in weights.SHAPES.items()}
+    assert all(array.dtype == np.float32 for pair in built_in.values() for array in pair)
+    W, b = built_in["fc8"]
+    known = b > -1e4
+    assert known.sum() == 202 and not W[:, ~known].any()
+    assert np.float32(np.exp(b[~known] + 1000)).max() == 0  # even behind a logit of 1000
+    weights.warn_of_unknown_classes(built_in)
+    assert "202 of the 1000" in capsys.readouterr().err
+
+
+def test_the_compact_format_is_int8_times_scale_and_two_factors_and_spread_columns(small):
+    rng = np.random.default_rng(1)
+    arrays = flat(small)
+    for name, shape in {"conv1_W": (3, 3, 3, 4), "fc6_U": (20, 2), "fc6_W": (2, 8), "fc8_W": (8, 3)}.items():
+        arrays[name] = rng.integers(-127, 128, shape, np.int8)
+        arrays[f"{name}_scale"] = rng.random(shape[-1], np.float32)
+    arrays["fc8_b"], arrays["class_index"] = np.float32([1, 2, 3]), np.int16([7, 999, 0])
+    loaded = weights.load(npz(arrays))
+
+    def real(name, *index):
+        return float(arrays[name][index]) * float(arrays[f"{name}_scale"][index[-1]])
+
+    assert loaded["conv1"][0][2, 1, 0, 3] == pytest.approx(real("conv1_W", 2, 1, 0, 3))
+    assert loaded["fc6"][0][19, 7] == pytest.approx(sum(real("fc6_U", 19, k) * real("fc6_W", k, 7) for k in (0, 1)))
+    assert loaded["fc8"][0][5, 999] == pytest.approx(real("fc8_W", 5, 1))
+    assert loaded["fc8"][1][[7, 999, 0, 1]].tolist() == [1, 2, 3, -1e4]
+    assert not loaded["fc8"][0][:, 1].any()
+
+
+class Attack:
+    def __reduce__(self):
+        return exec, ("open('pwned', 'w')",)
+
+
+def written(data, name="w.npy"):
+    Path(name).write_bytes(data)
+    return name
+
+
+def saved(array, **arguments):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **arguments)
+    return buffer.getvalue()
+
+
+def zipped(member, size=None):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conv1_W.npy", member if size is None else bytes(size))
+    return buffer.getvalue()
+
+
+def header(shape, dtype="<f4"):
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00v\x00" + text
+
+
+BAD = {
+    "missing": (lambda: "nowhere.npy", "does not exist"),
+    "a folder": (lambda: Path("w.npy").mkdir() or "w.npy", "is a folder"),
+    "below a file": (lambda: written(b"1", "file") + "/w.npy", "w.npy"),
+    "empty": (lambda: written(b""), "is empty"),
+    "text": (lambda: written(b"I am a web page"), "neither a .npy nor an .npz"),
+    "magic only": (lambda: written(b"\x93NUMPY"), "no proper .npy header"),
+    "header cut": (lambda: written(saved(np.zeros(3))[:50]), "no proper .npy header"),
+    "an array": (lambda: written(saved(np.zeros((3, 4)))), r"shape \(3, 4\) and dtype float64"),
+    "an absurd array": (lambda: written(header((10**12,))), "not AlexNet's layers"),
+    "an absurd object array": (lambda: written(header((10**12,), "|O")), "not AlexNet's layers"),
+    "a list": (lambda: written(python2.npy([1, 2])), "no dict|not AlexNet"),
+    "code": (lambda: written(saved(np.array(Attack(), object), allow_pickle=True)), "asks to call builtins.exec"),
+    "code in a layer": (lambda: written(saved(np.array({"conv1": [Attack(), 1]}, object), allow_pickle=True)),
+                        "asks to call builtins.exec"),
+    "other layers": (lambda: written(python2.npy({"conv": [np.zeros(3, np.float32)] * 2})), "the layers must be"),
+    "numbers as layers": (lambda: written(python2.npy({layer: 1 for layer in SMALL})), "must be a pair"),
+    "a damaged zip": (lambda: written(b"PK\x03\x04 and so on"), "damaged or cut short"),
+    "a zip of text": (lambda: written(zipped(b"hello")), "no proper .npy header"),
+    "an absurd header in a zip": (lambda: written(zipped(header((10**12,)))), "another number of bytes"),
+    "an overflowing header": (lambda: written(zipped(header((2**40, 2**40)))), "another number of bytes"),
+    "a zip bomb": (lambda: written(zipped(b"", 300_000_000)), "unpack to more bytes"),
+    "objects in a zip": (lambda: written(zipped(saved(np.array([Attack()]), allow_pickle=True))), "holds objects"),
+    "a layer too few": (lambda: npz({"conv1_W": np.zeros(SMALL["conv1"], np.float32)}), "lacks conv1_b"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_file_is_one_sentence_that_names_it(bad, small):
+    make, sentence = BAD[bad]
+    path = make()
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=sentence) as refusal:
+        weights.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path in str(refusal.value) and "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
+    assert peak < 5_000_000
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("name, array, sentence", [
+    ("conv1_W", np.zeros((3, 3, 3, 5), np.float32), r"conv1 weights .*\(3, 3, 3, 5\).*\(3, 3, 3, 4\)"),
+    ("conv1_W", np.zeros((3, 3, 3, 4)), "conv1 weights are float64"),
+    ("fc8_b", np.full(1000, np.nan, np.float32), "fc8 biases .*not finite"),
+    ("conv1_W_scale", np.ones(4, np.float32), "do not fit together"),
+    ("fc6_U", np.ones((20, 9), np.float32), "fc6_U"),
+    ("class_index", np.int16([1, 2]), "class_index does not fit"),
+])
+def test_a_wrong_array_in_an_npz_is_named(name, array, sentence, small):
+    with pytest.raises(BadInput, match=sentence):
+        weights.load(npz(flat(small) | {name: array}))
+
+
+def test_factors_whose_product_would_be_absurd_are_refused_before_it_is_made(small):
+    factors = {"fc6_U": np.ones((50_000, 1), np.float32), "fc6_W": np.ones((1, 50_000), np.float32)}
+    with pytest.raises(BadInput, match="fc6_U"):
+        weights.load(npz(flat(small) | factors))
+
+
+@pytest.mark.parametrize("name", ["w.npy", "w.npz"])
+def test_a_file_cut_short_is_refused(name, small):
+    if name == "w.npy":
+        Path(name).write_bytes(python2.npy({layer: list(pair) for layer, pair in small.items()}))
+    else:
+        npz(flat(small), name)
+    whole = Path(name).read_bytes()
+    for length in [1, 7, *range(10, len(whole), len(whole) // 50)]:
+        Path(name).write_bytes(whole[:length])
+        with pytest.raises(BadInput, match=name):
+            weights.load(name)
+
+
+def test_a_weights_file_is_identified_by_its_name_and_sha_256():
+    Path("w.npy").write_bytes(b"abc")  # the digest is the example of FIPS 180
+    assert weights.identity(Path("w.npy")) == {
+        "name": "w.npy", "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}

@@ -1,0 +1,205 @@
+"""AlexNet's weights: found, read and checked. Nothing that a file says is run, and nothing is fetched.
+
+Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with the shapes in SHAPES. They come from
+
+- the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled;
+- an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or compact as builtin_weights/README.md tells;
+- "builtin": the compact file that the project ships.
+"""
+
+import math
+import sys
+import zipfile
+
+import numpy as np
+
+import files
+import safe_pickle
+from files import BadInput
+
+# Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as
+# Caffe's BVLC AlexNet has them. Kernels are [height, width, inputs of one group, outputs]; a bias for each output.
+SHAPES = {
+    "conv1": (11, 11, 3, 96),
+    "conv2": (5, 5, 48, 256),
+    "conv3": (3, 3, 256, 384),
+    "conv4": (3, 3, 192, 384),
+    "conv5": (3, 3, 192, 256),
+    "fc6": (9216, 4096),
+    "fc7": (4096, 4096),
+    "fc8": (4096, 1000),
+}
+
+PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
+BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
+
+_UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32: a class that the weights do not know gets probability 0
+_LARGEST_NPZ = 250_000_000  # bytes that an .npz may unpack to: all 60,965,224 parameters in float32, and the headers
+
+
+def find(source="auto"):
+    """The Path of the weights file that `source` means.
+
+    "builtin" is the file that the project ships, "auto" is PUBLISHED from the working directory or beside the code and
+    otherwise the built-in file (one line on stderr says which), anything else is a path.
+    """
+    if source == "builtin":
+        return BUILTIN
+    if source != "auto":
+        return files.check(source, "AlexNet weights (.npy or .npz)")
+    path = files.find(PUBLISHED)
+    if path:
+        print(f"AlexNet weights: {path}", file=sys.stderr)
+    else:
+        print(f"AlexNet weights: the built-in ones ({PUBLISHED[0]} is not here).", file=sys.stderr)
+    return path or BUILTIN
+
+
+def load(source="auto"):
+    """The weights from `source`, which `find` explains, as {"conv1": (W, b), ..., "fc8": (W, b)} in float32.
+
+    Raises BadInput, in one sentence, for a file that is missing, damaged, no weights, or that tries to run code.
+    """
+    path = files.check(find(source), "AlexNet weights (.npy or .npz)")
+    with path.open("rb") as file:
+        magic = file.read(6)
+        file.seek(0)
+        if magic == b"\x93NUMPY":
+            weights = _read_npy(file, path)
+        elif magic.startswith(b"PK"):
+            weights = _read_npz(file, path)
+        else:
+            raise BadInput(f"{path} is neither a .npy nor an .npz file, whatever its name: get the weights again")
+    check(weights, path)
+    return weights
+
+
+def identity(path):
+    """What tells the weights file `path` from all others: {"name": its name, "sha256": its digest}."""
+    return {"name": path.name, "sha256": files.sha256(path)}
+
+
+def check(weights, name="weights"):
+    """Raise BadInput unless `weights` has exactly the layers, shapes and dtype of SHAPES, and only finite values."""
+    if not isinstance(weights, dict) or weights.keys() != SHAPES.keys():
+        layers = sorted(map(str, weights)) if isinstance(weights, dict) else type(weights).__name__
+        raise BadInput(f"{name}: the layers must be {', '.join(SHAPES)}, not {_shorten(layers)}")
+    for layer, shape in SHAPES.items():
+        pair = weights[layer]
+        if not isinstance(pair, (tuple, list, np.ndarray)) or len(pair) != 2:
+            raise BadInput(f"{name}: {layer} must be a pair of arrays, (weights, biases)")
+        for kind, array, needed in zip(("weights", "biases"), pair, (shape, shape[-1:])):
+            if not isinstance(array, np.ndarray):
+                raise BadInput(f"{name}: {layer} {kind} are no array but {type(array).__name__}")
+            if array.shape != needed:
+                raise BadInput(f"{name}: {layer} {kind} have shape {_shorten(array.shape)}, but AlexNet's have {needed}")
+            if array.dtype != np.float32:
+                raise BadInput(f"{name}: {layer} {kind} are {array.dtype}, but AlexNet's are float32")
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # NaN passes through both
+                raise BadInput(f"{name}: {layer} {kind} hold values that are not finite")
+
+
+def warn_of_unknown_classes(weights):
+    """Say on stderr, in one line, if `weights` do not know all 1000 classes, as the built-in ones do not."""
+    known = np.count_nonzero(weights["fc8"][1] > _UNKNOWN_BIAS)
+    if known < SHAPES["fc8"][1]:
+        print(f"These weights know {known} of the 1000 classes: the others get probability 0.", file=sys.stderr)
+
+
+def _read_npy(file, path):
+    """The dict in a .npy that holds one pickled object, as np.save writes it."""
+    shape, _, dtype = _read_header(file, path)
+    if shape != () or dtype != object:
+        raise BadInput(f"{path} holds an array of shape {_shorten(shape)} and dtype {dtype}, not AlexNet's layers")
+    array = safe_pickle.load(file, path)
+    if not (isinstance(array, np.ndarray) and array.shape == () and isinstance(array.item(), dict)):
+        raise BadInput(f"{path} holds no dict of AlexNet's layers: get the weights again")
+    return array.item()
+
+
+def _read_npz(file, path):
+    """The layers in an .npz, expanded when they are compact."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LARGEST_NPZ:
+                raise BadInput(f"{path} claims to unpack to more bytes than AlexNet has: get the weights again")
+            arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member, path)
+                      for member in archive.infolist()}
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged zip can fail in any of the reader's steps, in any way
+        raise BadInput(f"{path} is damaged or cut short: get the weights again") from error
+    return _expand(arrays, path)
+
+
+def _read_member(archive, member, path):
+    """One array of an .npz. (np.load would take memory for whatever size the array's header claims.)"""
+    name = f"{path}: {_shorten(member.filename)}"
+    with archive.open(member) as file:
+        shape, fortran_order, dtype = _read_header(file, name)
+        if dtype.hasobject:
+            raise BadInput(f"{name} holds objects where numbers belong: get the weights again")
+        if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+            raise BadInput(f"{name} claims shape {_shorten(shape)}, but holds another number of bytes")
+        return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_header(file, name):
+    """Shape, Fortran order and dtype from the header of a .npy, which `file` has behind it then."""
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError
+        return np.lib.format.read_array_header_1_0(file)
+    except ValueError as error:
+        raise BadInput(f"{name} has no proper .npy header: get the weights again") from error
+
+
+def _expand(arrays, path):
+    """Raw weights from the arrays of an .npz, each layer's as one matrix of numbers or compact.
+
+    Compact: int8 times one scale for each entry of the last axis, fc6 and fc7 perhaps the product of two such factors,
+    fc8 perhaps with the columns of `class_index` only. Raises BadInput, before memory is taken, where that cannot be.
+    """
+    def array(name):
+        if name not in arrays:
+            raise BadInput(f"{path} lacks {name}: it is not AlexNet's weights")
+        return arrays[name]
+
+    def matrix(name):
+        values = array(name)
+        if f"{name}_scale" not in arrays:
+            return values
+        scale = arrays[f"{name}_scale"]
+        if values.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != values.shape[-1:]:
+            raise BadInput(f"{path}: {name} and {name}_scale do not fit together")
+        return values * scale
+
+    weights = {}
+    for layer, shape in SHAPES.items():
+        W, b = matrix(f"{layer}_W"), array(f"{layer}_b")
+        if f"{layer}_U" in arrays:
+            U = matrix(f"{layer}_U")
+            if W.ndim != 2 or U.ndim != 2 or U.shape[1] != W.shape[0] or (U.shape[0], W.shape[1]) != shape:
+                raise BadInput(f"{path}: {layer}_U {_shorten(U.shape)} times {layer}_W {_shorten(W.shape)} is not {shape}")
+            W = U @ W
+        weights[layer] = W, b
+    if "class_index" in arrays:
+        weights["fc8"] = _spread(*weights["fc8"], arrays["class_index"], path)
+    return weights
+
+
+def _spread(W, b, classes, path):
+    """fc8 with all 1000 columns, from the columns of the known `classes`; the others can never win."""
+    inputs, outputs = SHAPES["fc8"]
+    known = len(classes) if classes.ndim == 1 and classes.dtype.kind in "iu" else -1
+    if W.shape != (inputs, known) or b.shape != (known,) or not np.isin(classes, range(outputs)).all():
+        raise BadInput(f"{path}: class_index does not fit fc8_W {_shorten(W.shape)} and fc8_b {_shorten(b.shape)}")
+    all_W, all_b = np.zeros((inputs, outputs), np.float32), np.full(outputs, _UNKNOWN_BIAS)
+    all_W[:, classes], all_b[classes] = W, b
+    return all_W, all_b
+
+
+def _shorten(value):
+    """`value` for an error message, which stays a sentence whatever a file holds."""
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,118 @@
+"""AlexNet as a TensorFlow 1 graph, from raw weights.
+
+The network of Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS
+2012), in Caffe's version, BVLC AlexNet, as the lab defines it. Read `AlexNet` at the end first.
+"""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from weights import check as check_weights
+from weights import load as load_weights
+
+
+def conv(features, W, b, stride=1, groups=1, name="conv"):
+    """ReLU(convolution + bias), SAME padding: float32 [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), outputs].
+
+    W: float32 array [height, width, C / groups, outputs]. b: float32 array [outputs]. Each group of output channels
+    sees its own group of input channels only, as on the two GPUs of the paper.
+    """
+    with tf.name_scope(name) as scope:
+        kernels = tf.split(variable("weights", W), groups, axis=3)
+        inputs = tf.split(features, groups, axis=3)
+        outputs = [tf.nn.conv2d(x, kernel, strides=stride, padding="SAME") for x, kernel in zip(inputs, kernels)]
+        return tf.nn.relu(tf.concat(outputs, axis=3) + variable("biases", b), name=scope)
+
+
+def lrn(features, name="lrn"):
+    """Local response normalisation over channels, x / (1 + alpha * (sum of x^2 over 5 channels))^0.75, shape unchanged.
+
+    Caffe writes alpha = 1e-4 and divides it by the 5 channels; TensorFlow does not divide: 2e-5. (The paper has the
+    sum start from 2 instead of 1; BVLC's weights were trained with 1.)
+    """
+    return tf.nn.local_response_normalization(features, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75, name=name)
+
+
+def max_pool(features, name="max_pool"):
+    """Maximum over 3x3 windows at stride 2, which overlap, no padding: [N, H, W, C] to [N, (H - 1) // 2, (W - 1) // 2, C]."""
+    return tf.nn.max_pool(features, ksize=3, strides=2, padding="VALID", name=name)
+
+
+def fc(features, W, b, relu=True, name="fc"):
+    """ReLU(features times W + b): float32 [N, inputs] to [N, outputs]; without the ReLU if `relu` is False.
+
+    W: float32 array [inputs, outputs]. b: float32 array [outputs].
+    """
+    with tf.name_scope(name) as scope:
+        outputs = tf.matmul(features, variable("weights", W))
+        biases = variable("biases", b)
+        if not relu:
+            return tf.add(outputs, biases, name=scope)
+        return tf.nn.relu(outputs + biases, name=scope)
+
+
+def variable(name, value):
+    """A float32 variable that starts as a copy of the array `value`.
+
+    A Python function hands the copy over when the initializer runs: as a constant the values would swell the GraphDef
+    (to 233 MB for AlexNet), and the array itself, if it happens to be aligned to 64 bytes, would become the variable.
+    """
+    def initial_value():
+        return tf.ensure_shape(tf.numpy_function(lambda: np.array(value, order="C"), [], tf.float32), value.shape)
+
+    return tf.Variable(initial_value, dtype=tf.float32, name=name, use_resource=True)
+
+
+def AlexNet(features, feature_extract=False, weights=None, name="alexnet"):
+    """Build AlexNet on `features` in the current graph.
+
+    features: a float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted
+        (preprocessing.preprocess makes it from photos).
+    feature_extract: if True, end the network at fc7 for a new layer to be put there; fc8 is then not built.
+    weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays of the shapes in weights.SHAPES; None means
+        weights.load("auto").
+    name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
+
+    Returns fc7, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
+
+    The variables alexnet/conv1/weights, alexnet/conv1/biases, ... get their values from the arrays, which are never
+    written to, when tf.global_variables_initializer() is run. Every output below can be fetched by its name, from
+    "alexnet/conv1:0" to "alexnet/probabilities:0".
+
+    Raises TypeError or ValueError for features of another type, dtype or shape and ValueError for weights that do not fit.
+    """
+    _check_features(features)
+    if weights is None:
+        weights = load_weights("auto")
+    check_weights(weights)
+
+    with tf.name_scope(name):
+        # SAME padding in conv1 is the lab's; Caffe's is VALID, from 227 to 55, and one column less in pool1.
+        conv1 = conv(features, *weights["conv1"], stride=4, name="conv1")  # [N, 57, 57, 96]
+        norm1 = lrn(conv1, name="norm1")
+        pool1 = max_pool(norm1, name="pool1")                              # [N, 28, 28, 96]
+        conv2 = conv(pool1, *weights["conv2"], groups=2, name="conv2")     # [N, 28, 28, 256]
+        norm2 = lrn(conv2, name="norm2")
+        pool2 = max_pool(norm2, name="pool2")                              # [N, 13, 13, 256]
+        conv3 = conv(pool2, *weights["conv3"], name="conv3")               # [N, 13, 13, 384]
+        conv4 = conv(conv3, *weights["conv4"], groups=2, name="conv4")     # [N, 13, 13, 384]
+        conv5 = conv(conv4, *weights["conv5"], groups=2, name="conv5")     # [N, 13, 13, 256]
+        pool5 = max_pool(conv5, name="pool5")                              # [N, 6, 6, 256]
+        flat5 = tf.reshape(pool5, [-1, 6 * 6 * 256], name="flat5")         # [N, 9216]
+        fc6 = fc(flat5, *weights["fc6"], name="fc6")                       # [N, 4096]
+        fc7 = fc(fc6, *weights["fc7"], name="fc7")                         # [N, 4096]
+        if feature_extract:
+            return fc7
+        fc8 = fc(fc7, *weights["fc8"], relu=False, name="fc8")             # [N, 1000]
+        return tf.nn.softmax(fc8, name="probabilities")
+
+
+def _check_features(features):
+    if tf.executing_eagerly():
+        raise ValueError("AlexNet is built in a graph: call it inside `with tf.Graph().as_default():`")
+    if not tf.is_tensor(features):
+        raise TypeError(f"features must be a tensor, not {type(features).__name__}")
+    if features.dtype != tf.float32:
+        raise TypeError(f"features must be float32, not {features.dtype.name}; preprocessing.preprocess makes them so")
+    if features.shape.rank != 4 or features.shape.as_list()[1:] != [227, 227, 3]:
+        raise ValueError(f"features must have shape [N, 227, 227, 3], not {features.shape}")

@@ -1,0 +1,33 @@
+"""Photos become AlexNet's features by the lab's convention: the image's own mean off, TensorFlow 1's bilinear resize."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from preprocessing import preprocess
+
+
+def run(photos):
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.uint8, [None, *photos.shape[1:]])
+        return session.run(preprocess(images), {images: photos})
+
+
+def photos(side, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (3, side, side, 3), np.uint8)
+
+
+def test_each_photo_loses_its_own_mean_and_a_227x227_photo_nothing_else():
+    images = photos(227) // np.uint8([[[[1]]], [[[2]]], [[[5]]]])  # of different brightness
+    expected = images - images.reshape(3, -1).mean(axis=1).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(run(images), expected, atol=1e-3)
+
+
+def test_signs_are_resized_without_half_pixel_centres():
+    images = photos(32)
+    centred = images - images.reshape(3, -1).mean(axis=1).reshape(3, 1, 1, 1)
+    place = np.arange(227) * 32 / 227  # of output pixel i in the input: i * scale, not (i + 0.5) * scale - 0.5
+    low = place.astype(int)
+    high, share = np.minimum(low + 1, 31), place - low
+    rows = centred[:, low] * (1 - share)[:, None, None] + centred[:, high] * share[:, None, None]
+    expected = rows[:, :, low] * (1 - share)[:, None] + rows[:, :, high] * share[:, None]
+    assert np.abs(run(images) - expected).max() < 1e-4 * np.abs(expected).max()

@@ -1,0 +1,167 @@
+"""The German Traffic Sign Recognition Benchmark (GTSRB), read from any copy of it that people have.
+
+- `train.p`, `valid.p`, `test.p`: pickled dicts with `features` uint8 [N, 32, 32, 3] and `labels` [N];
+- the authors' folders, `Final_Training/Images/000CC/` and `Final_Test/Images/`, with their `GT-*.csv`;
+- Kaggle's folder with `Train.csv` and `Test.csv`.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import files
+import photos
+import safe_pickle
+from files import BadInput
+
+CLASSES = 43
+FRAMES = 30  # photos in a track, that is, of one physical sign filmed while driving towards it
+
+_IMAGES = ("", "Images", "{part}/Images", "GTSRB/{part}/Images")  # where below a folder the authors' photos may be
+
+
+def find(source="auto"):
+    """The Path that `source` means: "auto" is train.p from the working directory or beside the code, else it is a path."""
+    path = files.find(["train.p"]) if source == "auto" else Path(source)
+    if path is None:
+        raise BadInput("train.p is neither in this folder nor beside the code: put it there or name your copy of GTSRB")
+    return path
+
+
+def load(path):
+    """The photos at `path`: features uint8 [N, 32, 32, 3] RGB, labels int64 [N], 0 to 42, and tracks int64 [N] or None.
+
+    path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's, the training photos if it has both; or one
+        csv file in such a folder, with the photos beside it.
+    tracks: 1000 * label + number of the track within the class; None where it cannot be known. It is known from the
+        file names of training photos, and for a train.p from the order of the photos if that is GTSRB's.
+
+    Photos from folders are squashed to 32x32 whole, as train.p has them. Raises BadInput for a copy that is missing,
+    damaged, incomplete or no GTSRB, or that tries to run code.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_photos(_csv_files(path))
+    path = files.check(path, "GTSRB's photos")
+    return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
+
+
+def random_split(count):
+    """The lab's split of `count` photos: indices of the training and of the validation photos, int64 arrays.
+
+    A third, held out at random: what scikit-learn's train_test_split(test_size=0.33, random_state=0) does.
+    """
+    order = np.random.RandomState(0).permutation(count)
+    held_out = int(np.ceil(0.33 * count))
+    return order[held_out:], order[:held_out]
+
+
+def sign_names():
+    """The names of the 43 classes, in order, from signnames.csv."""
+    with (files.HERE / "signnames.csv").open(encoding="utf-8", newline="") as file:
+        return [row["SignName"] for row in csv.DictReader(file)]
+
+
+def _load_pickle(path):
+    with path.open("rb") as file:
+        data = safe_pickle.load(file, path)
+    if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
+        raise BadInput(f"{path} is no dict of features and labels: it is no GTSRB file like train.p")
+    features = data["features"]
+    if not isinstance(features, np.ndarray) or features.dtype != np.uint8 or features.shape[1:] != (32, 32, 3):
+        kind = f"{features.dtype} {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
+        raise BadInput(f"{path}: features must be uint8 [N, 32, 32, 3], not {kind}")
+    labels = _check_labels(data["labels"], path)
+    if len(features) != len(labels):
+        raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
+    return features, labels, _tracks_in_order(features, labels)
+
+
+def _check_labels(labels, path):
+    if isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels):
+        labels = np.array(labels, object)
+    elif not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
+        kind = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise BadInput(f"{path}: labels must be integers [N], not {kind}")
+    if not len(labels):
+        raise BadInput(f"{path} holds no photos")
+    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+    if len(wrong):
+        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]}, but GTSRB's classes are 0 to {CLASSES - 1}")
+    return labels.astype(np.int64)
+
+
+def _tracks_in_order(features, labels):
+    """The tracks of photos in GTSRB's own order, class by class and track by track, or None if that is not the order."""
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    if len(starts) != len(np.unique(labels)):
+        return None
+    tracks = np.empty_like(labels)
+    for start, end in zip(starts, [*starts[1:], len(labels)]):
+        label, frame = labels[start], np.arange(end - start)
+        if label == 33 and len(frame) % FRAMES == FRAMES - 1:
+            frame[20 * FRAMES - 1:] += 1  # the twentieth track of class 33 lacks a frame, the only one in GTSRB
+        if (frame[-1] + 1) % FRAMES:
+            return None
+        tracks[start:end] = 1000 * label + frame // FRAMES
+    # A class that was shuffled has blocks of the right length too, but then neighbours differ as much as strangers do.
+    thumbnails = features[:, ::4, ::4].astype(np.int16)
+    step = np.abs(np.diff(thumbnails, axis=0)).mean(axis=(1, 2, 3))
+    within, between = step[np.diff(tracks) == 0], step[np.diff(tracks) != 0]
+    return tracks if not len(between) or within.mean() < between.mean() / 2 else None
+
+
+def _csv_files(folder):
+    """The csv files that list the photos of GTSRB's copy in `folder`."""
+    kaggle = folder / "Train.csv"
+    if kaggle.exists():
+        return [kaggle]
+    for part, pattern in (("Final_Training", "[0-9]*/GT-[0-9]*.csv"), ("Final_Test", "GT-final_test*.csv")):
+        for images in _IMAGES:
+            found = sorted((folder / images.format(part=part)).glob(pattern))
+            if found:
+                return found if part == "Final_Training" else found[:1]
+    raise BadInput(f"{folder} holds no copy of GTSRB: neither GT-*.csv of the authors' nor Kaggle's Train.csv is in it")
+
+
+def _load_photos(csv_files):
+    rows = [row for path in csv_files for row in _rows(path)]
+    if not rows:
+        raise BadInput(f"{csv_files[0]} lists no photos")
+    features = np.empty((len(rows), 32, 32, 3), np.uint8)
+    for i, (path, _, _) in enumerate(tqdm(rows, "Reading photos", unit="photo", disable=None, leave=False)):
+        features[i] = photos.read_sign(path)
+    labels, tracks = (np.array(column, object) for column in list(zip(*rows))[1:])
+    return features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64)
+
+
+def _rows(path):
+    """Path, label and track (or None) of each photo that the csv file `path` lists."""
+    try:
+        with files.check(path, "GTSRB's list of photos").open(encoding="utf-8-sig", newline="") as file:
+            delimiter = ";" if ";" in file.readline() else ","
+            file.seek(0)
+            rows = [_row(row, path) for row in csv.DictReader(file, delimiter=delimiter)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} is no csv file: get it again") from error
+    # The test photos' labels come in an archive of their own, which leaves its csv file above the folder of the photos.
+    folders = [path.parent / images.format(part="Final_Test") for images in _IMAGES]
+    folder = next((folder for folder in folders if rows and (folder / rows[0][0]).exists()), path.parent)
+    return [(folder / name, label, track) for name, label, track in rows]
+
+
+def _row(row, path):
+    """File name, label and track (or None) in one `row` of the csv file `path`."""
+    name = row.get("Path") or row.get("Filename")
+    if not name:
+        raise BadInput(f"{path} lists a photo without a Filename or Path: it is no csv file of GTSRB's, or is cut short")
+    if "ClassId" not in row:
+        raise BadInput(f"{path} has no column ClassId: test photos need the labels in GTSRB_Final_Test_GT.zip beside them")
+    label = int(row["ClassId"]) if re.fullmatch(r"\d{1,2}", row["ClassId"] or "") else CLASSES
+    if label >= CLASSES:
+        raise BadInput(f"{path}: {name} has class {row['ClassId']}, but GTSRB's classes are 0 to {CLASSES - 1}")
+    track = re.fullmatch(r"(?:\d{5}_)?(\d{5})_\d{5}", Path(name).stem)
+    return name, label, 1000 * label + int(track[1]) if track else None

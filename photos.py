@@ -1,0 +1,79 @@
+"""Photo files, read into uint8 RGB arrays and brought to the two sizes of the lab."""
+
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+import files
+from files import BadInput
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SMALLEST = 8  # pixels on a side
+
+# What the scripts show without photos of the user's; images/README.md says where they come from.
+SAMPLES = [files.HERE / "images" / name for name in ("cat.png", "coffee.png")]
+SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work.png")]
+
+
+def read(path):
+    """The photo in the file `path` as uint8 [H, W, 3], RGB, turned upright as its EXIF data says.
+
+    PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF or PPM; grey, palette, CMYK and 16-bit photos are converted, an
+    alpha channel is dropped as in the lab.
+
+    Raises BadInput for a file that is no such photo, is damaged, is under 8 pixels on a side, or would unpack to more
+    pixels than Pillow thinks safe (Image.MAX_IMAGE_PIXELS, 89 million).
+    """
+    path = files.check(path, "a photo")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                if min(image.size) < SMALLEST:
+                    raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs {SMALLEST} on a side")
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+    except BadInput:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels: save a smaller copy") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"{path} is no photo: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM can be read") from error
+    except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
+        raise BadInput(f"{path} is damaged or cut short: no photo can be read from it") from error
+
+
+def read_imagenet(path):
+    """The photo in the file `path` for the 1000 classes, uint8 [227, 227, 3].
+
+    One of 227x227 is left as it is; of another, the largest square in its middle is resized, antialiased (Lanczos).
+    """
+    photo = read(path)
+    height, width, _ = photo.shape
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return _resize(photo[top:top + side, left:left + side], 227)
+
+
+def read_sign(path):
+    """The photo in the file `path` as a sign, uint8 [32, 32, 3]: the whole of it, resized antialiased (Lanczos)."""
+    return _resize(read(path), 32)
+
+
+def _resize(photo, side):
+    if photo.shape == (side, side, 3):
+        return photo
+    return np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _to_rgb(image, path):
+    """`image` in 8-bit RGB. Pillow itself would clip 16-bit grey at 255 and show a white photo."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise BadInput(f"{path} has 32-bit pixels: save it with 8 or 16 bits")
+        image = Image.fromarray((grey / 257 + 0.5).astype(np.uint8))
+    elif image.mode == "F":
+        raise BadInput(f"{path} has floating-point pixels: save it with 8 or 16 bits")
+    return image.convert("RGB")

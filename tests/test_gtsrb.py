@@ -1,0 +1,231 @@
+"""Every copy of GTSRB that people have becomes the same features, labels and tracks, and a bad copy one sentence."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gtsrb
+import python2
+from files import BadInput
+
+RNG = np.random.default_rng(0)
+
+
+def signs(count):
+    return RNG.integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def dumped(features, labels, path="train.p", **more):
+    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels, **more}, 4))
+    return path
+
+
+def in_gtsrbs_order(tracks_of_classes):
+    """Photos in the order of train.p: classes, tracks of 30, each track near copies of one picture."""
+    labels, tracks = [], []
+    for label, count in tracks_of_classes.items():
+        for track in range(count):
+            frames = 29 if (label, track) == (33, 19) else 30
+            labels += [label] * frames
+            tracks += [1000 * label + track] * frames
+    pictures = dict(zip(dict.fromkeys(tracks), signs(len(set(tracks))) // 2))
+    features = np.stack([pictures[track] + RNG.integers(0, 20, (32, 32, 3), np.uint8) for track in tracks])
+    return features, np.array(labels), np.array(tracks)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, list])
+def test_a_pickle_is_read_whatever_integers_its_labels_are(dtype):
+    features, labels = signs(5), [3, 1, 4, 1, 42]
+    path = dumped(features, labels if dtype is list else np.array(labels, dtype), sizes=np.zeros((5, 2)))
+    got_features, got_labels, tracks = gtsrb.load(path)
+    assert np.array_equal(got_features, features) and got_features.dtype == np.uint8
+    assert got_labels.tolist() == labels and got_labels.dtype == np.int64
+    assert tracks is None
+
+
+def test_a_pickle_of_python_2_is_read():
+    features, labels = signs(3), np.array([0, 1, 2])
+    Path("train.p").write_bytes(python2.dump({"features": features, "labels": labels}))
+    assert np.array_equal(gtsrb.load("train.p")[0], features)
+
+
+def test_tracks_are_known_from_the_order_of_the_photos():
+    features, labels, tracks = in_gtsrbs_order({7: 2, 33: 23, 0: 1})
+    assert np.array_equal(gtsrb.load(dumped(features, labels))[2], tracks)
+
+
+@pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "a photo too few"])
+def test_no_tracks_are_claimed_where_the_order_does_not_support_it(spoil):
+    features, labels, _ = in_gtsrbs_order({0: 3, 1: 3})
+    order = {"shuffled": RNG.permutation(180), "a photo too few": np.arange(1, 180),
+             "shuffled within the classes": np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]}[spoil]
+    assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
+
+
+def photo(path, colour, size=(50, 40)):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
+
+
+@pytest.fixture
+def authors_copy():
+    """Two classes of the authors' training photos, and their test photos with the labels from their own archive."""
+    images = Path("unpacked/GTSRB/Final_Training/Images")
+    for label, tracks in {0: 2, 14: 1}.items():
+        rows = []
+        for track in range(tracks):
+            for frame in range(3):
+                name = f"{track:05}_{frame:05}.ppm"
+                photo(images / f"{label:05}" / name, (label, track, frame))
+                rows.append(f"{name};50;40;5;5;44;34;{label}")
+        (images / f"{label:05}" / f"GT-{label:05}.csv").write_text("\r\n".join([HEADER + ";ClassId", *rows, ""]))
+    images = Path("unpacked-test/GTSRB/Final_Test/Images")
+    for i in range(3):
+        photo(images / f"{i:05}.ppm", (i, i, i))
+    rows = [f"{i:05}.ppm;50;40;5;5;44;34" for i in range(3)]
+    (images / "GT-final_test.test.csv").write_text("\r\n".join([HEADER, *rows, ""]))
+    Path("unpacked-test/GT-final_test.csv").write_text(
+        "\r\n".join([HEADER + ";ClassId", *(f"{row};{40 + i}" for i, row in enumerate(rows)), ""]))
+
+
+@pytest.mark.parametrize("folder", ["unpacked", "unpacked/GTSRB", "unpacked/GTSRB/Final_Training",
+                                    "unpacked/GTSRB/Final_Training/Images"])
+def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors_copy, folder):
+    features, labels, tracks = gtsrb.load(folder)
+    assert labels.tolist() == [0] * 6 + [14] * 3
+    assert tracks.tolist() == [0] * 3 + [1] * 3 + [14000] * 3
+    assert features.shape == (9, 32, 32, 3)
+    assert features[:, 16, 16].tolist() == [[label, track % 1000, i % 3] for i, (label, track) in enumerate(zip(labels, tracks))]
+
+
+@pytest.mark.parametrize("path", ["unpacked-test", "unpacked-test/GT-final_test.csv"])
+def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive(authors_copy, path):
+    features, labels, tracks = gtsrb.load(path)
+    assert labels.tolist() == [40, 41, 42] and tracks is None
+    assert features[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_test_photos_without_labels_are_refused_with_the_way_to_get_them(authors_copy):
+    with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip"):
+        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images")
+
+
+@pytest.fixture
+def kaggles_copy():
+    rows = {"Train": [], "Test": []}
+    for label in (3, 20):
+        for frame in range(2):
+            name = f"Train/{label}/{label:05}_00007_{frame:05}.png"
+            photo(Path("kaggle") / name, (label, 7, frame))
+            rows["Train"].append(f"50,40,5,5,44,34,{label},{name}")
+    photo("kaggle/Test/00000.png", (1, 2, 3))
+    rows["Test"].append("50,40,5,5,44,34,16,Test/00000.png")
+    for part, lines in rows.items():
+        Path(f"kaggle/{part}.csv").write_text(
+            "\n".join(["Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path", *lines, ""]))
+
+
+def test_kaggles_copy_is_read(kaggles_copy):
+    features, labels, tracks = gtsrb.load("kaggle")
+    assert labels.tolist() == [3, 3, 20, 20] and tracks.tolist() == [3007, 3007, 20007, 20007]
+    assert features[:, 9, 9].tolist() == [[3, 7, 0], [3, 7, 1], [20, 7, 0], [20, 7, 1]]
+    features, labels, tracks = gtsrb.load("kaggle/Test.csv")
+    assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [1, 2, 3]
+
+
+def edit(path, old, new):
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+    return "kaggle"
+
+
+@pytest.mark.parametrize("spoil, sentence", [
+    (lambda: edit("kaggle/Train.csv", ",20,Train", ",43,Train"), "Train.csv: .*has class 43, .*0 to 42"),
+    (lambda: edit("kaggle/Train.csv", ",20,Train", ",-1,Train"), "has class -1"),
+    (lambda: edit("kaggle/Train.csv", "20/00020_00007_00001", "20/00021_00007_00001"), "21_00007_00001.png does not exist"),
+    (lambda: edit("kaggle/Train.csv", ",Path", ",Place"), "without a Filename or Path"),
+    (lambda: edit("kaggle/Train.csv", Path("kaggle/Train.csv").read_text(), "Width,Path\n"), "lists no photos"),
+    (lambda: os.truncate("kaggle/Train.csv", 0) or "kaggle", "Train.csv is empty"),
+    (lambda: os.truncate("kaggle/Train.csv", 70) or "kaggle", "without a Filename or Path"),
+    (lambda: Path("kaggle/Train.csv").write_bytes(b"\xff\xfe\0" * 9) and "kaggle", "is no csv file"),
+    (lambda: os.remove("kaggle/Train.csv") or "kaggle", "kaggle holds no copy of GTSRB"),
+    (lambda: os.remove("kaggle/Train.csv") or os.mkdir("kaggle/Train.csv") or "kaggle", "Train.csv is a folder"),
+    (lambda: Path("kaggle/Train/3/00003_00007_00001.png").write_text("no photo") and "kaggle", "00001.png is no photo"),
+])
+def test_a_damaged_folder_is_one_sentence_that_names_the_file(kaggles_copy, spoil, sentence):
+    path = spoil()
+    with pytest.raises(BadInput, match=sentence):
+        gtsrb.load(path)
+
+
+class Attack:
+    def __reduce__(self):
+        return exec, ("open('pwned', 'w')",)
+
+
+def changed(**change):
+    return lambda: dumped(**{"features": signs(3), "labels": np.array([0, 1, 2]), **change})
+
+
+BAD = {
+    "missing": (lambda: "nowhere.p", "does not exist"),
+    "empty": (lambda: Path("train.p").touch() or "train.p", "is empty"),
+    "text": (lambda: Path("train.p").write_text("<html>") and "train.p", "no pickle"),
+    "cut short": (lambda: os.truncate(dumped(signs(3), np.arange(3)), 5000) or "train.p", "cut short"),
+    "code": (changed(labels=Attack()), "asks to call builtins.exec"),
+    "a list": (lambda: Path("train.p").write_bytes(pickle.dumps([1])) and "train.p", "no dict of features and labels"),
+    "no labels": (lambda: Path("train.p").write_bytes(pickle.dumps({"features": 1})) and "train.p", "no dict of"),
+    "features of another size": (changed(features=np.zeros((3, 28, 28, 3), np.uint8)), r"\[N, 32, 32, 3\].*28, 28"),
+    "grey features": (changed(features=np.zeros((3, 32, 32), np.uint8)), r"\[N, 32, 32, 3\]"),
+    "float features": (changed(features=np.zeros((3, 32, 32, 3))), "uint8 .*float64"),
+    "object features": (changed(features=np.array([None] * 3)), "uint8 .*object"),
+    "text for features": (changed(features="photos"), "uint8 .*str"),
+    "label 43": (changed(labels=np.array([0, 43, 1])), r"labels\[1\] is 43"),
+    "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
+    "an enormous label": (changed(labels=[0, 1, 10**30]), r"labels\[2\] is 1000"),
+    "float labels": (changed(labels=np.array([0.0, 1, 2])), "integers .*float64"),
+    "object labels": (changed(labels=np.array([0, 1, None])), "integers .*object"),
+    "one-hot labels": (changed(labels=np.eye(3, 43, dtype=int)), r"integers .*\(3, 43\)"),
+    "another number of labels": (changed(labels=np.array([0, 1])), "3 features but 2 labels"),
+    "nothing": (changed(features=signs(0), labels=np.zeros(0, int)), "holds no photos"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_pickle_is_one_sentence_that_names_it(bad):
+    make, sentence = BAD[bad]
+    path = make()
+    with pytest.raises(BadInput, match=sentence) as refusal:
+        gtsrb.load(path)
+    assert path in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not Path("pwned").exists()
+
+
+def test_auto_is_train_p_and_says_where_to_put_it():
+    with pytest.raises(BadInput, match="train.p"):
+        gtsrb.find("auto")
+    Path("train.p").touch()
+    assert gtsrb.find("auto") == Path("train.p")
+
+
+def test_the_split_is_the_labs():
+    training, validation = gtsrb.random_split(39209)
+    assert (len(training), len(validation)) == (26270, 12939)  # as the lab's notebook and scikit-learn have them
+    assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(39209))
+    order = np.random.RandomState(0).permutation(39209)
+    assert np.array_equal(validation, order[:12939])
+
+
+def test_there_are_43_names_spelled_as_on_the_signs_list():
+    names = gtsrb.sign_names()
+    assert len(set(names)) == 43
+    assert (names[0], names[14], names[25], names[42]) == (
+        "Speed limit (20km/h)", "Stop", "Road work", "End of no passing for vehicles over 3.5 metric tons")

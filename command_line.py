@@ -1,0 +1,97 @@
+"""What the scripts' command lines have in common: arguments, notices, and how a run ends."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+
+from files import BadInput
+
+
+def parser(description, photos=None):
+    """An ArgumentParser with --weights, and with PHOTO ... if `photos` (str) says which photos are the default."""
+    parser = _Parser(description=description)
+    if photos:
+        parser.add_argument("photos", metavar="PHOTO", nargs="*",
+                            help=f"photos to classify: PNG, JPEG, WebP, BMP, GIF, TIFF or PPM (default: {photos})")
+    parser.add_argument("--weights", default="auto", metavar="auto|builtin|PATH",
+                        help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that the lab ships; "
+                             "auto (default): bvlc-alexnet.npy if it is here, else builtin")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
+def whole_number(smallest, largest=None):
+    """An argparse type: whole numbers from `smallest` to `largest`."""
+    def parse(text):
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < smallest or largest is not None and number > largest:
+            limits = f"from {smallest} to {largest}" if largest is not None else f"of {smallest} or more"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {limits}")
+        return number
+
+    return parse
+
+
+def notice(text):
+    """Tell the user something that is no result: a line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet_import():
+    """Imports TensorFlow in silence, and lets Ctrl-C end the program in the middle of it.
+
+    TF_CPP_MIN_LOG_LEVEL alone leaves six lines of TensorFlow's, written before it has read that variable: file
+    descriptor 2 is turned away meanwhile. A TF_CPP_MIN_LOG_LEVEL that the user has set is respected, noise included.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def run(main):
+    """Run a script's `main` and end the process with its `exit_status`."""
+    status = exit_status(main)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # TensorFlow takes a moment to leave: nothing is left to interrupt
+    sys.exit(status)
+
+
+def exit_status(main):
+    """Call `main`: 0 when it is through, 2 after a user's mistake, told in one sentence, and 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a photo's name may be no text
+    try:
+        main()
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        notice("Interrupted.")
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except BadInput as error:
+        sentence = str(error)
+    notice(f"{os.path.basename(sys.argv[0])}: {sentence}")
+    return 2

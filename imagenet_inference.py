@@ -1,0 +1,45 @@
+"""The lab's first page: photos go through AlexNet, which names what is in them out of ImageNet's 1000 classes."""
+
+import time
+
+import command_line
+
+
+def main(arguments=None):
+    parser = command_line.parser("Name what is in photos, out of ImageNet's 1000 classes, with AlexNet.",
+                                 photos="a cat and a cup of coffee from images/")
+    parser.add_argument("--top", type=command_line.whole_number(1, 1000), default=5, metavar="N",
+                        help="how many classes to print for each photo (default: 5)")
+    args = parser.parse_args(arguments)
+
+    import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
+
+    import photos
+    import weights
+
+    pixels = np.stack([photos.read_imagenet(path) for path in args.photos or photos.SAMPLES])
+    network = weights.load(args.weights)
+    weights.warn_of_unknown_classes(network)
+
+    with command_line.quiet_import():
+        import tensorflow.compat.v1 as tf
+
+        import inference
+        from alexnet import AlexNet
+        from caffe_classes import class_names
+        from preprocessing import preprocess
+
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 227, 227, 3], name="images")
+        probabilities = AlexNet(preprocess(images), weights=network)
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            start = time.time()
+            answers = inference.run(session, probabilities, images, pixels)
+
+    inference.print_top(answers, class_names, args.top, args.photos)
+    print(f"Time: {time.time() - start:.3f} seconds")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,305 @@
+"""The lab's four scripts do what its pages show, keep what they train, and answer mistakes in one sentence."""
+
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+import alexnet
+import command_line
+import feature_extraction
+import files
+import gtsrb
+import imagenet_inference
+import preprocessing
+import sign_layer
+import traffic_sign_inference
+import train_feature_extraction
+import weights
+from caffe_classes import class_names
+
+SCRIPTS = [imagenet_inference, traffic_sign_inference, feature_extraction, train_feature_extraction]
+
+IMAGE = r"Image \d+( \S+)?\n([^\n:]+: [01]\.\d{3}\n){5}\n"
+EPOCH = r"Epoch \d+\nTime: \d+\.\d{3} seconds\nValidation Loss = \d+\.\d{4}\nValidation Accuracy = [01]\.\d{4}\n\n"
+
+
+@pytest.fixture
+def call(capsys):
+    """Call a script as its command line does: exit status, stdout and stderr."""
+    def call(script, *arguments):
+        status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+def named(out):
+    """The names in what a script printed."""
+    return re.findall(r"^(.*): [01]\.\d{3}$", out, re.MULTILINE)
+
+
+def mistake(err):
+    """The sentence behind the notices, which is the only one that a mistake gets."""
+    *notices, sentence = err.splitlines()
+    assert all(notice.startswith(("AlexNet weights", "These weights know")) for notice in notices)
+    return sentence
+
+
+def write_data(count=90, path="train.p"):
+    """A train.p of `count` blurred colours, five signs: enough to be learned."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([2, 14, 25, 38, 42], count)
+    colours = rng.integers(0, 256, (43, 4, 4, 3))[labels] + rng.integers(-20, 21, (count, 4, 4, 3))
+    features = np.clip(colours, 0, 255).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels}, 4))
+    return features, labels
+
+
+def test_the_first_page_names_the_sample_photos_in_the_published_format():
+    run = subprocess.run([sys.executable, files.HERE / "imagenet_inference.py"], capture_output=True, text=True,
+                         env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"})
+    assert run.returncode == 0
+    assert re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", run.stdout)
+    cat, coffee = run.stdout.split("\n\n")[:2]
+    # builtin_weights/README.md: what was published with the weights
+    assert coffee.splitlines()[1] == "espresso: 0.801" or coffee.splitlines()[1] == "espresso: 0.800"
+    assert cat.splitlines()[1] == "tabby, tabby cat: 0.070"
+    assert run.stderr == ("AlexNet weights: the built-in ones (bvlc-alexnet.npy is not here).\n"
+                          "These weights know 202 of the 1000 classes: the others get probability 0.\n")
+
+
+def test_photos_of_the_users_are_named_and_top_says_how_many_classes(call):
+    Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save("grey.png")
+    status, out, _ = call(imagenet_inference, files.HERE / "images/cat.png", "grey.png", "--top", 2, "--weights", "builtin")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0] == f"Image 0 {files.HERE}/images/cat.png" and lines[4] == "Image 1 grey.png"
+    assert lines[3] == lines[7] == "" and len(lines) == 9
+
+
+def test_the_second_page_names_signs_wrongly_out_of_imagenets_classes(call):
+    status, out, err = call(traffic_sign_inference)
+    assert status == 0 and re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", out)
+    assert set(named(out)) <= set(class_names) and len(named(out)) == 10
+    assert "202 of the 1000" in err
+
+
+def test_the_third_page_guesses_sign_names_and_says_that_it_is_untrained(call):
+    status, out, err = call(feature_extraction)
+    assert status == 0 and re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", out)
+    assert set(named(out)) <= set(gtsrb.sign_names()) and len(named(out)) == 10
+    assert "model holds no trained layer: this one is untrained" in err
+
+
+@pytest.fixture
+def seen_by_alexnet(monkeypatch):
+    """A list that gets the number of images at every pass through AlexNet."""
+    passes = []
+
+    def counting(features, build=alexnet.AlexNet, **arguments):
+        def count(batch):
+            passes.append(len(batch))
+            return batch
+
+        return build(tf.ensure_shape(tf.numpy_function(count, [features], tf.float32), features.shape), **arguments)
+
+    monkeypatch.setattr(alexnet, "AlexNet", counting)
+    return passes
+
+
+def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_layer(call, seen_by_alexnet):
+    features, labels = write_data(200)
+    status, out, err = call(train_feature_extraction, "--epochs", 4, "--batch-size", 16)
+    assert status == 0 and re.fullmatch(f"({EPOCH}){{4}}", out)
+    assert sum(seen_by_alexnet) == 200
+    assert float(out.split()[-1]) > 0.9
+    assert "200 photos went through AlexNet, once each" in err
+
+    names = sorted(os.listdir("model"))
+    assert names == ["layer-1.data-00000-of-00001", "layer-1.index", "model.json"]
+    assert sum(os.path.getsize(f"model/{name}") for name in names) < 1_000_000  # 43 * 4097 numbers and no AlexNet
+    saved = tf.train.list_variables("model/layer-1")
+    assert saved == [("signs/biases", [43]), ("signs/weights", [4096, 43])]
+
+    photos = [f"{i}.png" for i in range(5)]
+    for name, i in zip(photos, np.unique(labels, return_index=True)[1]):
+        Image.fromarray(features[i]).save(name)
+    status, out, err = call(feature_extraction, *photos)
+    assert status == 0 and "untrained" not in err
+    assert named(out)[::5] == [gtsrb.sign_names()[label] for label in np.unique(labels)]
+
+
+def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
+    features, labels = write_data(60)
+    status, out, _ = call(train_feature_extraction, "--epochs", 3, "--batch-size", 16, "--seed", 7)
+    losses = [float(line.split()[-1]) for line in out.splitlines() if "Loss" in line]
+    accuracies = [float(line.split()[-1]) for line in out.splitlines() if "Accuracy" in line]
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+        fc7 = alexnet.AlexNet(preprocessing.preprocess(images), feature_extract=True, weights=weights.load("builtin"))
+        sign_layer.build(fc7, seed=7)
+        session.run(tf.global_variables_initializer())
+        x, (W, b) = session.run([fc7, sign_layer.variables()], {images: features})
+    assert 0.0085 < W.std() < 0.009 and np.abs(W).max() <= 0.02  # a normal cut at 2 sigma has 0.88 of its deviation
+    assert not b.any()
+
+    parameters = [W.astype(np.float64), b.astype(np.float64)]
+    m, v, step = [0, 0], [0, 0], 0
+    training, validation = gtsrb.random_split(60)
+    order = np.random.RandomState(7)
+
+    def softmax(rows):
+        logits = x[rows] @ parameters[0] + parameters[1]
+        exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exp / exp.sum(axis=1, keepdims=True)
+
+    for epoch in range(3):
+        shuffled = order.permutation(training)
+        for rows in (shuffled[i:i + 16] for i in range(0, len(shuffled), 16)):
+            slope = (softmax(rows) - np.eye(43)[labels[rows]]) / len(rows)
+            step += 1
+            for i, gradient in enumerate((x[rows].T @ slope, slope.sum(axis=0))):  # Kingma and Ba, algorithm 1
+                m[i] = 0.9 * m[i] + 0.1 * gradient
+                v[i] = 0.999 * v[i] + 0.001 * gradient ** 2
+                rate = 0.001 * np.sqrt(1 - 0.999 ** step) / (1 - 0.9 ** step)
+                parameters[i] = parameters[i] - rate * m[i] / (np.sqrt(v[i]) + 1e-8)
+        probabilities = softmax(validation)
+        assert losses[epoch] == pytest.approx(-np.log(probabilities[range(20), labels[validation]]).mean(), rel=0.01)
+        assert accuracies[epoch] == np.mean(probabilities.argmax(axis=1) == labels[validation])
+
+
+def test_the_seed_moves_the_training_and_nothing_else_does(call):
+    write_data(30)
+    runs = [re.findall("Loss = (.*)", call(train_feature_extraction, "--epochs", 2, "--batch-size", 8, "--seed", seed)[1])
+            for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_second_training_replaces_the_layer_and_its_files(call):
+    write_data(10)
+    for number in (1, 2):
+        assert call(train_feature_extraction, "--epochs", 1)[0] == 0
+        assert sorted(os.listdir("model")) == [f"layer-{number}.data-00000-of-00001", f"layer-{number}.index", "model.json"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A model folder as training leaves it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_data(10, folder / "train.p")
+    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "1", "--model", f"{folder}/model"])
+    return folder / "model"
+
+
+def test_a_layer_is_refused_with_other_weights_than_it_was_trained_on(call, trained, random_weights):
+    np.savez("other.npz", **{f"{layer}_{kind}": array for layer, pair in random_weights.items()
+                             for kind, array in zip("Wb", pair)})
+    status, out, err = call(feature_extraction, "--weights", "other.npz", "--model", trained)
+    assert (status, out) == (2, "") and re.search("was trained on compact-alexnet.npz .* not on other.npz", mistake(err))
+
+
+@pytest.mark.parametrize("damage, sentence", [
+    (lambda: Path("model/model.json").write_text("{"), "model.json is damaged"),
+    (lambda: Path("model/model.json").write_text("[]"), "model.json is damaged"),
+    (lambda: Path("model/model.json").write_text('{"checkpoint": "../x", "weights": {"name": "", "sha256": ""}}'), "damaged"),
+    (lambda: os.remove("model/layer-1.index"), "missing or damaged"),
+    (lambda: os.truncate("model/layer-1.data-00000-of-00001", 1000), "missing or damaged"),
+    (lambda: os.truncate("model/layer-1.index", 50), "missing or damaged"),
+])
+def test_a_damaged_model_is_one_sentence(call, trained, damage, sentence):
+    shutil.copytree(trained, "model")
+    damage()
+    status, out, err = call(feature_extraction)
+    assert (status, out) == (2, "") and sentence in mistake(err)
+
+
+def test_training_again_mends_a_damaged_model(call, trained):
+    shutil.copytree(trained, "model")
+    Path("model/model.json").write_text("{")
+    write_data(10)
+    assert call(train_feature_extraction, "--epochs", 1)[0] == 0
+    assert call(feature_extraction)[0] == 0
+
+
+class Attack:
+    def __reduce__(self):
+        return exec, ("open('pwned', 'w')",)
+
+
+def attack(path):
+    if path.endswith(".npy"):
+        np.save(path, np.array(Attack(), object), allow_pickle=True)
+    else:
+        Path(path).write_bytes(pickle.dumps({"features": Attack(), "labels": Attack()}))
+    return path
+
+
+def touch(path):
+    Path(path).touch()
+    return path
+
+
+@pytest.mark.parametrize("script, arguments, sentence", [
+    (imagenet_inference, lambda: ["nowhere.png"], "nowhere.png does not exist"),
+    (imagenet_inference, lambda: ["--top", "0"], "'0' is not a whole number from 1 to 1000"),
+    (imagenet_inference, lambda: ["--top", "few"], "'few' is not a whole number"),
+    (imagenet_inference, lambda: ["--topp", "5"], "unrecognized arguments"),
+    (imagenet_inference, lambda: ["--weights", "nowhere.npy"], "nowhere.npy does not exist"),
+    (imagenet_inference, lambda: ["--weights", attack("w.npy")], "w.npy asks to call builtins.exec"),
+    (imagenet_inference, lambda: [touch("bvlc-alexnet.npy")] and [], "bvlc-alexnet.npy is empty"),
+    (traffic_sign_inference, lambda: [touch("sign.png")], "sign.png is empty"),
+    (traffic_sign_inference, lambda: ["--weights", "."], ". is a folder"),
+    (feature_extraction, lambda: [attack("photo.png")], "photo.png is no photo"),
+    (feature_extraction, lambda: ["--model", touch("model")], "model is a file"),
+    (train_feature_extraction, lambda: [], "train.p is neither in this folder"),
+    (train_feature_extraction, lambda: ["--data", attack("train.p")], "train.p asks to call builtins.exec"),
+    (train_feature_extraction, lambda: ["--data", "nowhere.p"], "nowhere.p does not exist"),
+    (train_feature_extraction, lambda: ["--epochs", "0"], "'0' is not a whole number of 1 or more"),
+    (train_feature_extraction, lambda: ["--batch-size", "-1"], "'-1' is not a whole number"),
+    (train_feature_extraction, lambda: ["--seed", "1.5"], "'1.5' is not a whole number"),
+    (train_feature_extraction, lambda: write_data(5) and ["--model", touch("file") + "/model"], "file/model cannot be written"),
+    (train_feature_extraction, lambda: write_data(5) and ["--model", touch("file")], "file cannot be written"),
+    (train_feature_extraction, lambda: write_data(1) and [], "one photo"),
+])
+def test_a_mistake_is_one_sentence_and_exit_status_2(call, script, arguments, sentence):
+    status, out, err = call(script, *arguments())
+    assert (status, out) == (2, "") and sentence in mistake(err)
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_and_imports_come_without_tensorflow_and_leave_no_trace(script):
+    name = script.__name__
+    code = f"import sys, {name}\ntry: {name}.main(['--help'])\nfinally: print(sorted({{'tensorflow', 'numpy'}} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(files.HERE)})
+    assert run.returncode == 0 and run.stdout.startswith("usage:") and run.stdout.endswith("[]\n") and not run.stderr
+    assert "--weights auto|builtin|PATH" in run.stdout
+    assert os.listdir() == []
+
+
+def test_ctrl_c_is_exit_status_130(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert command_line.exit_status(interrupted) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_there_are_1000_class_names_in_wordnets_order():
+    assert len(class_names) == 1000
+    assert (class_names[0], class_names[999]) == ("tench, Tinca tinca", "toilet tissue, toilet paper, bathroom tissue")
+    assert class_names.count("crane") == 2 and len(set(class_names)) == 999
+    # What the lab's first page publishes for its two photos, by Caffe's indices
+    assert {class_names[i] for i in (266, 265, 181, 267)} == {
+        "miniature poodle", "toy poodle", "Bedlington terrier", "standard poodle"}

@@ -1,0 +1,157 @@
+"""What takes long or needs ../shared: the full-size weights file, training on real photos, Ctrl-C and kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).resolve().parents[1]
+SHARED = HERE.parent / "shared"
+SCRIPTS = ["imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py", "train_feature_extraction.py"]
+
+sys.path[:0] = [str(HERE), str(SHARED / "tools")]
+
+import gtsrb  # noqa: E402
+import weights  # noqa: E402
+
+
+def start(folder, script, *arguments):
+    """Start a script in `folder`, as from a shell: Ctrl-C reaches it, and TensorFlow's log is as noisy as it is."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen([sys.executable, HERE / script, *map(str, arguments)], cwd=folder, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+
+def run(folder, script, *arguments):
+    process = start(folder, script, *arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def peak_memory(*command):
+    """Peak resident memory of a Python command, in MB, from a small process: Linux lets a child begin with its parent's."""
+    measure = """
+import os, resource, subprocess, sys
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+    return int(subprocess.check_output([sys.executable, "-c", measure, *command])) / 1000
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    """A full-size file in bvlc-alexnet.npy's dialect, and the arrays in it."""
+    from write_python2_npy import save
+
+    rng = np.random.default_rng(0)
+    arrays = {layer: [rng.standard_normal(shape, np.float32) * np.float32(0.01), rng.standard_normal(shape[-1], np.float32)]
+              for layer, shape in weights.SHAPES.items()}
+    path = tmp_path_factory.mktemp("weights") / "bvlc-alexnet.npy"
+    save(path, arrays)
+    return path, arrays
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_published_file_is_read_bit_for_bit(order, stand_in):
+    path, arrays = stand_in
+    if order == "F":
+        from write_python2_npy import save
+
+        path = path.with_name("fortran.npy")
+        save(path, {layer: [np.asfortranarray(array) for array in pair] for layer, pair in arrays.items()})
+    loaded = weights.load(path)
+    assert all(ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+               for layer in arrays for ours, theirs in zip(loaded[layer], arrays[layer]))
+
+
+def test_inference_with_the_published_file_takes_less_than_1500_mb(stand_in):
+    alone = peak_memory("-c", "import tensorflow")
+    whole = peak_memory(str(HERE / "imagenet_inference.py"), "--weights", str(stand_in[0]))
+    print(f"\npeak memory: {whole:.0f} MB, import tensorflow alone {alone:.0f} MB")
+    assert whole < 1500
+
+
+def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
+    seconds = time.time()
+    status, out, err = run(tmp_path, "train_feature_extraction.py", "--data", SHARED / "gtsrb/train.p",
+                           "--weights", "builtin", "--epochs", "3")
+    print(f"\n{err}{out}{time.time() - seconds:.0f} seconds in all")
+    assert status == 0
+    assert float(out.split()[-1]) > 0.88
+    assert "10230 photos went through AlexNet, once each" in err
+
+    features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
+    sign = np.flatnonzero(labels == 14)[29]  # a stop sign, in the last and nearest photo of its track
+    Image.fromarray(features[sign]).save(tmp_path / "sign.png")
+    status, out, err = run(tmp_path, "feature_extraction.py", "sign.png", "--weights", "builtin")
+    assert status == 0 and out.splitlines()[1].startswith("Stop: 0.9")
+    assert err == ""
+
+
+def test_the_tracks_of_the_real_photos_are_recovered():
+    tracks = gtsrb.load(SHARED / "gtsrb/train.p")[2]
+    assert np.array_equal(tracks, np.load(SHARED / "gtsrb/true_tracks.npy"))
+
+
+def small_data(path, count=600):
+    import pickle
+
+    features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
+    some = np.random.default_rng(0).choice(len(features), count, replace=False)
+    path.write_bytes(pickle.dumps({"features": features[some], "labels": labels[some]}))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_ctrl_c_at_any_moment_ends_a_script_in_one_sentence(script, tmp_path):
+    small_data(tmp_path / "train.p")
+    arguments = ["--epochs", "3"] if script.startswith("train") else []
+    seconds = time.time()
+    assert run(tmp_path, script, *arguments)[0] == 0
+    whole = time.time() - seconds
+    for moment in np.linspace(0.3, whole, 12):
+        process = start(tmp_path, script, *arguments)
+        time.sleep(moment)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err and "Exception" not in err
+        assert process.returncode == 130 and err.endswith("Interrupted.\n") or process.returncode == 0 and out
+
+
+def test_a_training_killed_at_any_moment_leaves_the_old_layer_or_the_new_one(tmp_path):
+    small_data(tmp_path / "train.p", 60)
+    assert run(tmp_path, "train_feature_extraction.py", "--epochs", "1")[0] == 0
+    seconds = time.time()
+    assert run(tmp_path, "train_feature_extraction.py", "--epochs", "1")[0] == 0
+    whole = time.time() - seconds
+    for moment in [0.5 * whole, *np.linspace(0.8 * whole, whole, 9)]:
+        process = start(tmp_path, "train_feature_extraction.py", "--epochs", "1")
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+        status, _, err = run(tmp_path, "feature_extraction.py")
+        assert status == 0 and "untrained" not in err
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_layer(tmp_path):
+    small_data(tmp_path / "train.p", 60)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", disk], check=True)  # one layer takes 700 kB
+    try:
+        train = ["train_feature_extraction.py", "--epochs", "1", "--model", disk / "model"]
+        assert run(tmp_path, *train)[0] == 0
+        before = sorted(path.name for path in (disk / "model").iterdir())
+        status, _, err = run(tmp_path, *train)
+        assert status == 2
+        assert err.splitlines()[-1].endswith(f"could not be saved in {disk}/model: the disk is full")
+        assert sorted(path.name for path in (disk / "model").iterdir()) == before
+        assert run(tmp_path, "feature_extraction.py", "--model", disk / "model")[0] == 0
+    finally:
+        subprocess.run(["umount", disk], check=True)

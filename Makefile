@@ -1,0 +1,40 @@
+# make lab   the environment, then the lab's scripts on the files that are here
+# make test  the environment, then the tests
+
+PYTHON ?= python3
+PY = .venv/bin/python
+
+# tensorflow has wheels for these versions only
+SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+
+.PHONY: lab test
+
+lab: .venv/complete
+	@echo "== imagenet_inference.py: what is in these photos?"
+	@$(PY) imagenet_inference.py
+	@echo
+	@echo "== traffic_sign_inference.py: the same network on signs, which it does not know"
+	@$(PY) traffic_sign_inference.py
+	@echo
+	@if [ -e train.p ]; then \
+		echo "== train_feature_extraction.py: a new layer that knows them" && \
+		$(PY) train_feature_extraction.py && \
+		echo && \
+		echo "== feature_extraction.py: the same signs again" && \
+		$(PY) feature_extraction.py; \
+	else \
+		echo "There is no train.p here, so no layer for the signs is trained: README.md tells how to go on."; \
+	fi
+
+test: .venv/complete
+	@$(PY) -m pytest -q tests
+
+# The mark is made last: without it, or when it is older than requirements.txt, the environment is made anew.
+.venv/complete: requirements.txt
+	@$(PYTHON) -c '$(SUPPORTED)' || \
+		{ echo "make: $(PYTHON) is not Python 3.10 to 3.13: name one that is, as in make lab PYTHON=python3.12" >&2; exit 2; }
+	@echo "Making the environment .venv (about 700 MB of packages, some minutes) ..."
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch .venv/complete

@@ -52,13 +52,15 @@ def fc(features, W, b, relu=True, name="fc"):
 
 
 def variable(name, value):
-    """A float32 variable that starts as a copy of the array `value`.
+    """A float32 variable that the initializer makes a copy of the array `value`.
 
-    A Python function hands the copy over when the initializer runs: as a constant the values would swell the GraphDef
+    A Python function hands the copy over when the initializer is run: as a constant the values would swell the GraphDef
     (to 233 MB for AlexNet), and the array itself, if it happens to be aligned to 64 bytes, would become the variable.
     """
     def initial_value():
-        return tf.ensure_shape(tf.numpy_function(lambda: np.array(value, order="C"), [], tf.float32), value.shape)
+        with tf.device("/cpu:0"):  # where Python is
+            copy = tf.numpy_function(lambda: np.array(value, order="C"), [], tf.float32)
+        return tf.ensure_shape(copy, value.shape)
 
     return tf.Variable(initial_value, dtype=tf.float32, name=name, use_resource=True)
 
@@ -110,9 +112,9 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet"):
 def _check_features(features):
     if tf.executing_eagerly():
         raise ValueError("AlexNet is built in a graph: call it inside `with tf.Graph().as_default():`")
-    if not tf.is_tensor(features):
+    if not isinstance(features, (tf.Tensor, tf.Variable)):
         raise TypeError(f"features must be a tensor, not {type(features).__name__}")
-    if features.dtype != tf.float32:
+    if features.dtype.base_dtype != tf.float32:
         raise TypeError(f"features must be float32, not {features.dtype.name}; preprocessing.preprocess makes them so")
     if features.shape.rank != 4 or features.shape.as_list()[1:] != [227, 227, 3]:
         raise ValueError(f"features must have shape [N, 227, 227, 3], not {features.shape}")

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from files import BadInput
+from files import BadInput, notice
 
 
 def parser(description, photos=None):
@@ -41,9 +41,13 @@ def whole_number(smallest, largest=None):
     return parse
 
 
-def notice(text):
-    """Tell the user something that is no result: a line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def result(text):
+    """Print `text` on stdout. When nobody can listen any more, as behind `| head`, say so and let the work go on."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        notice(f"The rest of the results cannot be printed: {error.strerror}.")
 
 
 @contextlib.contextmanager
@@ -77,6 +81,7 @@ def run(main):
 
 def exit_status(main):
     """Call `main`: 0 when it is through, 2 after a user's mistake, told in one sentence, and 130 after Ctrl-C."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a photo's name may be no text
     try:
@@ -84,14 +89,32 @@ def exit_status(main):
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would spoil the exit
         notice("Interrupted.")
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except BadInput as error:
         sentence = str(error)
-    notice(f"{os.path.basename(sys.argv[0])}: {sentence}")
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}"
+        if error.filename is None:  # it was stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+                return 0
+            sentence = f"the results cannot be printed: {error.strerror or error}"
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] not in ("numpy", "PIL", "tensorflow", "tqdm"):
+            raise
+        sentence = f"the package {error.name} is not installed here: run `make lab` once and start this with .venv/bin/python"
+    notice(f"{os.path.basename(sys.argv[0])}: " + sentence.replace("\n", "\\n"))
     return 2
+
+
+def _open_standard_streams():
+    """A program may be started without them (`>&-`): then what it opens first would take their places."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)

@@ -19,9 +19,9 @@ def main(arguments=None):
     import photos
     import weights
 
-    signs = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
+    features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
     weights_file = weights.find(args.weights)
-    network = weights.load(weights_file)
+    alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
         import tensorflow.compat.v1 as tf
@@ -39,7 +39,7 @@ def main(arguments=None):
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         resized = preprocess(images)
-        fc7 = AlexNet(resized, feature_extract=True, weights=network)
+        fc7 = AlexNet(resized, feature_extract=True, weights=alexnet_weights)
         logits = sign_layer.build(fc7)
         probabilities = tf.nn.softmax(logits, name="probabilities")
         with tf.Session() as session:
@@ -47,9 +47,9 @@ def main(arguments=None):
             if trained:
                 sign_layer.restore(session, trained)
             start = time.time()
-            answers = inference.run(session, probabilities, images, signs)
+            answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, gtsrb.sign_names(), photos=args.photos)
+    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")
 
 

@@ -1,8 +1,9 @@
-"""The user's files: checked before they are read, whole when they are written, and what to say when they are wrong."""
+"""The user's files: checked before they are read, whole when they are written, and what to say of them."""
 
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # the lab's code, with the files that it ships
@@ -10,6 +11,20 @@ HERE = Path(__file__).resolve().parent  # the lab's code, with the files that it
 
 class BadInput(ValueError):
     """A file or an argument that cannot be used. The message is one sentence: which it is, what is wrong, what to do."""
+
+
+def notice(text):
+    """Tell the user something that is no result: a line on stderr."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # nobody listens
+        pass
+
+
+def shorten(value):
+    """`value` as text for a sentence, which stays a sentence whatever a file holds."""
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def find(names):
@@ -51,18 +66,24 @@ def sha256(path):
 
 
 def make_folder(path):
-    """`path` as a Path to a folder in which a file can be made; the folder is created when missing.
+    """`path` as a Path to a folder in which TensorFlow can save and find a file; the folder is created when missing.
 
     Raises BadInput when it cannot be, so that a script finds out before its work and not after it.
     """
     path = Path(path)
     probe = path / f"write-test-{os.getpid()}"
     try:
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"{path} is a file: name a folder")
+        if set(str(path)) & set("*?[\\"):
+            raise BadInput(f"{path}: TensorFlow takes *, ?, [ and \\ in a name for a pattern; name another folder")
+        os.fsencode(path).decode()  # TensorFlow takes names in UTF-8 only
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written to: {error.strerror}; name another folder") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "its name is no text"
+        raise BadInput(f"{path} cannot be written to: {reason}; name another folder") from error
     return path
 
 

@@ -9,18 +9,27 @@ import csv
 import re
 from pathlib import Path
 
+from typing import NamedTuple, Optional
+
 import numpy as np
 from tqdm import tqdm
 
 import files
 import photos
 import safe_pickle
-from files import BadInput
+from files import BadInput, shorten
 
 CLASSES = 43
 FRAMES = 30  # photos in a track, that is, of one physical sign filmed while driving towards it
 
-_IMAGES = ("", "Images", "{part}/Images", "GTSRB/{part}/Images")  # where below a folder the authors' photos may be
+# Where below a folder the authors' photos, and their lists, may be.
+_PLACES = ("", "Images", "{part}", "{part}/Images", "GTSRB", "GTSRB/{part}", "GTSRB/{part}/Images")
+
+
+class Photos(NamedTuple):
+    features: np.ndarray  # uint8 [N, 32, 32, 3], RGB
+    labels: np.ndarray  # int64 [N], 0 to 42
+    tracks: Optional[np.ndarray]  # int64 [N], 1000 * label + number of the track in the class, or None if not known
 
 
 def find(source="auto"):
@@ -32,18 +41,21 @@ def find(source="auto"):
 
 
 def load(path):
-    """The photos at `path`: features uint8 [N, 32, 32, 3] RGB, labels int64 [N], 0 to 42, and tracks int64 [N] or None.
+    """The Photos at `path`.
 
     path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's, the training photos if it has both; or one
         csv file in such a folder, with the photos beside it.
-    tracks: 1000 * label + number of the track within the class; None where it cannot be known. It is known from the
-        file names of training photos, and for a train.p from the order of the photos if that is GTSRB's.
+
+    Tracks are known from the file names of training photos, and for a train.p from the order of the photos if that is
+    GTSRB's. A class may have lost one photo then, as class 33 has.
 
     Photos from folders are squashed to 32x32 whole, as train.p has them. Raises BadInput for a copy that is missing,
     damaged, incomplete or no GTSRB, or that tries to run code.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and (path / "train.p").exists():
+        path /= "train.p"
+    elif path.is_dir():
         return _load_photos(_csv_files(path))
     path = files.check(path, "GTSRB's photos")
     return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
@@ -77,12 +89,15 @@ def _load_pickle(path):
     labels = _check_labels(data["labels"], path)
     if len(features) != len(labels):
         raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
-    return features, labels, _tracks_in_order(features, labels)
+    return Photos(features, labels, _tracks_in_order(features, labels))
 
 
 def _check_labels(labels, path):
     if isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels):
-        labels = np.array(labels, object)
+        try:
+            labels = np.array(labels, np.int64)
+        except OverflowError as error:
+            raise BadInput(f"{path}: labels hold a number far above GTSRB's classes, 0 to {CLASSES - 1}") from error
     elif not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
         kind = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
         raise BadInput(f"{path}: labels must be integers [N], not {kind}")
@@ -99,32 +114,52 @@ def _tracks_in_order(features, labels):
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     if len(starts) != len(np.unique(labels)):
         return None
+    thumbnails = features[:, ::4, ::4].astype(np.int16)
+    step = np.abs(np.diff(thumbnails, axis=0)).mean(axis=(1, 2, 3))  # how much photo i + 1 differs from photo i
     tracks = np.empty_like(labels)
     for start, end in zip(starts, [*starts[1:], len(labels)]):
-        label, frame = labels[start], np.arange(end - start)
-        if label == 33 and len(frame) % FRAMES == FRAMES - 1:
-            frame[20 * FRAMES - 1:] += 1  # the twentieth track of class 33 lacks a frame, the only one in GTSRB
-        if (frame[-1] + 1) % FRAMES:
+        number = _track_numbers(step[start:end - 1])
+        if number is None:
             return None
-        tracks[start:end] = 1000 * label + frame // FRAMES
-    # A class that was shuffled has blocks of the right length too, but then neighbours differ as much as strangers do.
-    thumbnails = features[:, ::4, ::4].astype(np.int16)
-    step = np.abs(np.diff(thumbnails, axis=0)).mean(axis=(1, 2, 3))
+        tracks[start:end] = 1000 * labels[start] + number
+    # A class that was shuffled has tracks of the right length too, but then neighbours differ as much as strangers do.
     within, between = step[np.diff(tracks) == 0], step[np.diff(tracks) != 0]
     return tracks if not len(between) or within.mean() < between.mean() / 2 else None
 
 
+def _track_numbers(step):
+    """The track of each photo of a class, 0, 0, ..., 1, 1, ..., given the difference between neighbours; None if unknown.
+
+    If one photo is missing, the short track is the one that puts the ends of all tracks where neighbours differ most.
+    """
+    count = len(step) + 1
+    frame = np.arange(count)
+    if count % FRAMES == 0:
+        return frame // FRAMES
+    if count % FRAMES != FRAMES - 1:
+        return None
+    candidates = [(frame + (frame >= FRAMES * (short + 1) - 1)) // FRAMES for short in range(-(-count // FRAMES))]
+    return max(candidates, key=lambda number: step[np.diff(number) != 0].sum())
+
+
 def _csv_files(folder):
     """The csv files that list the photos of GTSRB's copy in `folder`."""
-    kaggle = folder / "Train.csv"
-    if kaggle.exists():
-        return [kaggle]
-    for part, pattern in (("Final_Training", "[0-9]*/GT-[0-9]*.csv"), ("Final_Test", "GT-final_test*.csv")):
-        for images in _IMAGES:
-            found = sorted((folder / images.format(part=part)).glob(pattern))
-            if found:
-                return found if part == "Final_Training" else found[:1]
-    raise BadInput(f"{folder} holds no copy of GTSRB: neither GT-*.csv of the authors' nor Kaggle's Train.csv is in it")
+    for name in ("Train.csv", "Test.csv"):  # Kaggle's
+        if (folder / name).exists():
+            return [folder / name]
+    own = sorted(folder.glob("GT-[0-9]*.csv"))  # of one class
+    if own:
+        return own
+    for place in _PLACES:
+        classes = sorted((folder / place.format(part="Final_Training")).glob("[0-9][0-9][0-9][0-9][0-9]"))
+        if classes:
+            return [label / f"GT-{label.name}.csv" for label in classes]
+    for name in ("GT-final_test.csv", "GT-final_test.test.csv"):  # with the labels, without them
+        for place in _PLACES:
+            path = folder / place.format(part="Final_Test") / name
+            if path.exists():
+                return [path]
+    raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv of the authors', no Train.csv of Kaggle's")
 
 
 def _load_photos(csv_files):
@@ -135,7 +170,7 @@ def _load_photos(csv_files):
     for i, (path, _, _) in enumerate(tqdm(rows, "Reading photos", unit="photo", disable=None, leave=False)):
         features[i] = photos.read_sign(path)
     labels, tracks = (np.array(column, object) for column in list(zip(*rows))[1:])
-    return features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64)
+    return Photos(features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
 
 
 def _rows(path):
@@ -148,7 +183,7 @@ def _rows(path):
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} is no csv file: get it again") from error
     # The test photos' labels come in an archive of their own, which leaves its csv file above the folder of the photos.
-    folders = [path.parent / images.format(part="Final_Test") for images in _IMAGES]
+    folders = [path.parent / place.format(part="Final_Test") for place in _PLACES]
     folder = next((folder for folder in folders if rows and (folder / rows[0][0]).exists()), path.parent)
     return [(folder / name, label, track) for name, label, track in rows]
 
@@ -156,12 +191,12 @@ def _rows(path):
 def _row(row, path):
     """File name, label and track (or None) in one `row` of the csv file `path`."""
     name = row.get("Path") or row.get("Filename")
-    if not name:
+    if not name or len(name) > 250:
         raise BadInput(f"{path} lists a photo without a Filename or Path: it is no csv file of GTSRB's, or is cut short")
     if "ClassId" not in row:
         raise BadInput(f"{path} has no column ClassId: test photos need the labels in GTSRB_Final_Test_GT.zip beside them")
     label = int(row["ClassId"]) if re.fullmatch(r"\d{1,2}", row["ClassId"] or "") else CLASSES
     if label >= CLASSES:
-        raise BadInput(f"{path}: {name} has class {row['ClassId']}, but GTSRB's classes are 0 to {CLASSES - 1}")
+        raise BadInput(f"{path}: {shorten(name)} has class {shorten(row['ClassId'])}, but GTSRB's classes are 0 to {CLASSES - 1}")
     track = re.fullmatch(r"(?:\d{5}_)?(\d{5})_\d{5}", Path(name).stem)
     return name, label, 1000 * label + int(track[1]) if track else None

@@ -17,9 +17,9 @@ def main(arguments=None):
     import photos
     import weights
 
-    pixels = np.stack([photos.read_imagenet(path) for path in args.photos or photos.SAMPLES])
-    network = weights.load(args.weights)
-    weights.warn_of_unknown_classes(network)
+    features = np.stack([photos.read_imagenet(path) for path in args.photos or photos.SAMPLES])
+    alexnet_weights = weights.load(args.weights)
+    weights.warn_of_unknown_classes(alexnet_weights)
 
     with command_line.quiet_import():
         import tensorflow.compat.v1 as tf
@@ -31,11 +31,11 @@ def main(arguments=None):
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 227, 227, 3], name="images")
-        probabilities = AlexNet(preprocess(images), weights=network)
+        probabilities = AlexNet(preprocess(images), weights=alexnet_weights)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()
-            answers = inference.run(session, probabilities, images, pixels)
+            answers = inference.run(session, probabilities, images, features)
 
     inference.print_top(answers, class_names, args.top, args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")

@@ -33,7 +33,8 @@ def read(path):
             with Image.open(path, formats=FORMATS) as image:
                 if min(image.size) < SMALLEST:
                     raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs {SMALLEST} on a side")
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+                image.load()
+                return np.asarray(_to_rgb(_upright(image), path))
     except BadInput:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -65,6 +66,13 @@ def _resize(photo, side):
     if photo.shape == (side, side, 3):
         return photo
     return np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _upright(image):
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF data, of which there is much: the photo itself is whole
+        return image
 
 
 def _to_rgb(image, path):

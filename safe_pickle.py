@@ -28,7 +28,8 @@ def load(file, name):
     Raises BadInput when the pickle names anything but NumPy's array constructors, is damaged or is cut short.
     """
     try:
-        return _Unpickler(_Bounded(file), encoding="bytes").load()
+        bounded = _Bounded(file)
+        return _Unpickler(bounded, bytes_in_file=bounded.left).load()
     except BadInput as error:
         raise BadInput(f"{name} {error}") from error
     except Exception as error:  # a damaged pickle can fail in any of the reader's instructions, in any way
@@ -40,19 +41,19 @@ class _Bounded:
 
     def __init__(self, file):
         start = file.tell()
-        self._left = file.seek(0, os.SEEK_END) - start
+        self.left = file.seek(0, os.SEEK_END) - start
         file.seek(start)
         self._file = file
 
     def read(self, count):
-        if not 0 <= count <= self._left:
+        if not 0 <= count <= self.left:
             raise EOFError
-        self._left -= count
+        self.left -= count
         return self._file.read(count)
 
     def readline(self):
         line = self._file.readline()
-        self._left -= len(line)
+        self.left -= len(line)
         return line
 
 
@@ -78,12 +79,10 @@ def _set_array_state(array, state):
     """What ndarray.__setstate__ does, after a check of the claimed shape against the data."""
     *_, shape, dtype, fortran_order, data = state  # a version number may precede them
     dtype = dtype.numpy()
-    if dtype.hasobject:
-        count, data = len(data), list(data)
-    else:
-        data = _bytes(data)
-        count = len(data) // dtype.itemsize
-    if math.prod(_shape(shape)) != count:
+    if dtype.hasobject:  # np.save wraps its one object in such an array
+        if not (shape == () and len(data) == 1 and isinstance(data[0], dict)):
+            raise BadInput("holds an array of objects where numbers belong: get the file from its publisher again")
+    elif math.prod(_shape(shape)) * dtype.itemsize != len(_bytes(data)):
         raise BadInput("claims an array of another size than the data in it: get the file again")
     array.__setstate__((1, shape, dtype, bool(fortran_order), data))
     array.flags.writeable = False
@@ -109,11 +108,13 @@ def _scalar(dtype, data):
 
 def _encode(text, encoding):
     """_codecs.encode, by which Python 3 writes bytes for Python 2 to read."""
-    return _bytes(text)
+    return text.encode("latin1")
 
 
 def _bytes(data):
-    return data if isinstance(data, bytes) else data.encode("latin1")
+    if not isinstance(data, bytes):
+        raise TypeError
+    return data
 
 
 def _text(data):
@@ -151,6 +152,16 @@ class _Unpickler(pickle._Unpickler):
     dispatch = {code: pickle._Unpickler.dispatch[code]
                 for code in (getattr(pickle, name)[0] for name in _PLAIN.split())}
 
+    def __init__(self, file, bytes_in_file):
+        super().__init__(file, encoding="bytes")
+        self._allowance = 2 * bytes_in_file  # each array's data, and the string that protocol 2 keeps it in
+
+    def spend(self, data):
+        """Arrays made again and again from the same bytes of a small file could fill the memory."""
+        self._allowance -= len(data)
+        if self._allowance < 0:
+            raise BadInput("holds more data in its arrays than bytes: get the file from its publisher again")
+
     def find_class(self, module, name):
         try:
             return _CONSTRUCTORS[module, name]
@@ -164,6 +175,7 @@ class _Unpickler(pickle._Unpickler):
         constructor = self.stack[-1]
         if not any(constructor is known for known in _CONSTRUCTORS.values()):
             raise BadInput("calls something that is no array constructor: do not trust the file")
+        self.spend(arguments[0] if constructor in (_encode, _frombuffer) else b"")
         self.stack[-1] = constructor(*arguments)
     dispatch[pickle.REDUCE[0]] = load_reduce
 
@@ -171,6 +183,7 @@ class _Unpickler(pickle._Unpickler):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, np.ndarray):
+            self.spend(state[-1])
             _set_array_state(target, state)
         elif isinstance(target, _Dtype):
             target.set_state(state)

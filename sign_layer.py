@@ -50,7 +50,7 @@ def save(session, folder, weights_identity):
         tf.train.Saver(variables()).save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
         files.write_json(folder / "model.json", {"checkpoint": checkpoint, "weights": weights_identity})
         for path in folder.iterdir():
-            if 0 < _number(path) < number:
+            if 0 < _number(path) < number and path.is_file():
                 path.unlink()
     except (tf.errors.OpError, OSError) as error:
         full = isinstance(error, tf.errors.ResourceExhaustedError) or getattr(error, "errno", None) == errno.ENOSPC
@@ -73,13 +73,15 @@ def find(folder, weights_identity):
         model = json.loads(manifest.read_text(encoding="utf-8"))
         checkpoint, trained_on = model["checkpoint"], model["weights"]
         name, digest = trained_on["name"], trained_on["sha256"]
-        if not re.fullmatch(r"layer-\d+", checkpoint):
+        if not (re.fullmatch(r"layer-\d+", checkpoint) and re.fullmatch(r"[0-9a-f]{64}", digest) and isinstance(name, str)):
             raise ValueError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise BadInput(f"{manifest} is damaged: train the layer again") from error
     if digest != weights_identity["sha256"]:
-        raise BadInput(f"the layer in {folder} was trained on {name} (SHA-256 {digest:.12}...), not on "
-                       f"{weights_identity['name']}: name that file with --weights, or train the layer again")
+        here = weights_identity["name"]
+        needed = f"another version of {name}" if name == here else name
+        raise BadInput(f"the layer in {folder} was trained on {needed} (SHA-256 {digest:.12}...), not on {here}: "
+                       "give those weights with --weights, or train the layer again")
     return str(folder / checkpoint)
 
 

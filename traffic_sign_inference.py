@@ -16,9 +16,9 @@ def main(arguments=None):
     import photos
     import weights
 
-    signs = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
-    network = weights.load(args.weights)
-    weights.warn_of_unknown_classes(network)
+    features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
+    alexnet_weights = weights.load(args.weights)
+    weights.warn_of_unknown_classes(alexnet_weights)
 
     with command_line.quiet_import():
         import tensorflow.compat.v1 as tf
@@ -31,13 +31,13 @@ def main(arguments=None):
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         resized = preprocess(images)
-        probabilities = AlexNet(resized, weights=network)
+        probabilities = AlexNet(resized, weights=alexnet_weights)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()
-            answers = inference.run(session, probabilities, images, signs)
+            answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, class_names, photos=args.photos)
+    inference.print_top(answers, class_names, file_names=args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")
 
 

@@ -27,14 +27,15 @@ def main(arguments=None):
     import gtsrb
     import weights
 
-    photos, signs, _ = gtsrb.load(gtsrb.find(args.data))
-    training, validation = gtsrb.random_split(len(photos))
+    data_path = gtsrb.find(args.data)
+    data = gtsrb.load(data_path)
+    training, validation = gtsrb.random_split(len(data.labels))
     if not len(training):
-        raise files.BadInput(f"{args.data} holds one photo: training and validation need one each")
+        raise files.BadInput(f"{data_path} holds one photo: training and validation need one each")
     model_folder = files.make_folder(args.model)
     weights_file = weights.find(args.weights)
     weights_identity = weights.identity(weights_file)
-    network = weights.load(weights_file)
+    alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
         import tensorflow.compat.v1 as tf
@@ -48,7 +49,7 @@ def main(arguments=None):
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
         resized = preprocess(images)
-        fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=network))
+        fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
         logits = sign_layer.build(fc7, args.seed)
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
@@ -60,10 +61,10 @@ def main(arguments=None):
 
             # fc7 never changes, so each photo goes through AlexNet once; from then on the graph is fed its fc7.
             start = time.time()
-            remembered = inference.run(session, fc7, images, photos, "Photos through AlexNet")
+            remembered = inference.run(session, fc7, images, data.features, "Photos through AlexNet")
             seconds = time.time() - start
-            command_line.notice(f"{len(photos)} photos went through AlexNet, once each: {seconds:.1f} seconds, "
-                                f"{len(photos) / seconds:.0f} photos/s")
+            command_line.notice(f"{len(remembered)} photos went through AlexNet, once each: {seconds:.1f} seconds, "
+                                f"{len(remembered) / seconds:.0f} photos/s")
 
             order = np.random.RandomState(args.seed)
             for epoch in range(args.epochs):
@@ -71,15 +72,14 @@ def main(arguments=None):
                 shuffled = order.permutation(training)
                 for i in tqdm(range(0, len(shuffled), args.batch_size), "Training", disable=None, leave=False):
                     batch = shuffled[i:i + args.batch_size]
-                    session.run(train_step, {fc7: remembered[batch], labels: signs[batch]})
+                    session.run(train_step, {fc7: remembered[batch], labels: data.labels[batch]})
 
                 losses, hits = session.run([cross_entropy, correct],
-                                           {fc7: remembered[validation], labels: signs[validation]})
-                print("Epoch", epoch + 1)
-                print(f"Time: {time.time() - start:.3f} seconds")
-                print(f"Validation Loss = {losses.mean():.4f}")
-                print(f"Validation Accuracy = {hits.mean():.4f}")
-                print("", flush=True)
+                                           {fc7: remembered[validation], labels: data.labels[validation]})
+                command_line.result(f"Epoch {epoch + 1}\n"
+                                    f"Time: {time.time() - start:.3f} seconds\n"
+                                    f"Validation Loss = {losses.mean():.4f}\n"
+                                    f"Validation Accuracy = {hits.mean():.4f}\n")
 
             sign_layer.save(session, model_folder, weights_identity)
             command_line.notice(f"The trained layer is in {model_folder}.")

@@ -8,14 +8,14 @@ Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with 
 """
 
 import math
-import sys
+import warnings
 import zipfile
 
 import numpy as np
 
 import files
 import safe_pickle
-from files import BadInput
+from files import BadInput, notice, shorten
 
 # Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as
 # Caffe's BVLC AlexNet has them. Kernels are [height, width, inputs of one group, outputs]; a bias for each output.
@@ -34,6 +34,7 @@ PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
 
 _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32: a class that the weights do not know gets probability 0
+_LARGEST_LAYER = 9216 * 4096
 _LARGEST_NPZ = 250_000_000  # bytes that an .npz may unpack to: all 60,965,224 parameters in float32, and the headers
 
 
@@ -49,9 +50,9 @@ def find(source="auto"):
         return files.check(source, "AlexNet weights (.npy or .npz)")
     path = files.find(PUBLISHED)
     if path:
-        print(f"AlexNet weights: {path}", file=sys.stderr)
+        notice(f"AlexNet weights: {path}")
     else:
-        print(f"AlexNet weights: the built-in ones ({PUBLISHED[0]} is not here).", file=sys.stderr)
+        notice(f"AlexNet weights: the built-in ones ({PUBLISHED[0]} is not here).")
     return path or BUILTIN
 
 
@@ -75,15 +76,15 @@ def load(source="auto"):
 
 
 def identity(path):
-    """What tells the weights file `path` from all others: {"name": its name, "sha256": its digest}."""
-    return {"name": path.name, "sha256": files.sha256(path)}
+    """What tells the weights file `path` from all others: {"name": what --weights calls it, "sha256": its digest}."""
+    return {"name": "builtin" if path == BUILTIN else path.name, "sha256": files.sha256(path)}
 
 
 def check(weights, name="weights"):
     """Raise BadInput unless `weights` has exactly the layers, shapes and dtype of SHAPES, and only finite values."""
     if not isinstance(weights, dict) or weights.keys() != SHAPES.keys():
         layers = sorted(map(str, weights)) if isinstance(weights, dict) else type(weights).__name__
-        raise BadInput(f"{name}: the layers must be {', '.join(SHAPES)}, not {_shorten(layers)}")
+        raise BadInput(f"{name}: the layers must be {', '.join(SHAPES)}, not {shorten(layers)}")
     for layer, shape in SHAPES.items():
         pair = weights[layer]
         if not isinstance(pair, (tuple, list, np.ndarray)) or len(pair) != 2:
@@ -92,7 +93,7 @@ def check(weights, name="weights"):
             if not isinstance(array, np.ndarray):
                 raise BadInput(f"{name}: {layer} {kind} are no array but {type(array).__name__}")
             if array.shape != needed:
-                raise BadInput(f"{name}: {layer} {kind} have shape {_shorten(array.shape)}, but AlexNet's have {needed}")
+                raise BadInput(f"{name}: {layer} {kind} have shape {shorten(array.shape)}, but AlexNet's have {needed}")
             if array.dtype != np.float32:
                 raise BadInput(f"{name}: {layer} {kind} are {array.dtype}, but AlexNet's are float32")
             if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # NaN passes through both
@@ -103,14 +104,14 @@ def warn_of_unknown_classes(weights):
     """Say on stderr, in one line, if `weights` do not know all 1000 classes, as the built-in ones do not."""
     known = np.count_nonzero(weights["fc8"][1] > _UNKNOWN_BIAS)
     if known < SHAPES["fc8"][1]:
-        print(f"These weights know {known} of the 1000 classes: the others get probability 0.", file=sys.stderr)
+        notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
 
 
 def _read_npy(file, path):
     """The dict in a .npy that holds one pickled object, as np.save writes it."""
     shape, _, dtype = _read_header(file, path)
     if shape != () or dtype != object:
-        raise BadInput(f"{path} holds an array of shape {_shorten(shape)} and dtype {dtype}, not AlexNet's layers")
+        raise BadInput(f"{path} holds an array of shape {shorten(shape)} and dtype {dtype}, not AlexNet's layers")
     array = safe_pickle.load(file, path)
     if not (isinstance(array, np.ndarray) and array.shape == () and isinstance(array.item(), dict)):
         raise BadInput(f"{path} holds no dict of AlexNet's layers: get the weights again")
@@ -129,18 +130,19 @@ def _read_npz(file, path):
         raise
     except Exception as error:  # a damaged zip can fail in any of the reader's steps, in any way
         raise BadInput(f"{path} is damaged or cut short: get the weights again") from error
-    return _expand(arrays, path)
+    with np.errstate(all="ignore"):  # `check` finds what is not finite
+        return _expand(arrays, path)
 
 
 def _read_member(archive, member, path):
     """One array of an .npz. (np.load would take memory for whatever size the array's header claims.)"""
-    name = f"{path}: {_shorten(member.filename)}"
+    name = f"{path}: {shorten(member.filename)}"
     with archive.open(member) as file:
         shape, fortran_order, dtype = _read_header(file, name)
-        if dtype.hasobject:
-            raise BadInput(f"{name} holds objects where numbers belong: get the weights again")
+        if dtype.kind not in "iuf":
+            raise BadInput(f"{name} holds {shorten(dtype)} where numbers belong: get the weights again")
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
-            raise BadInput(f"{name} claims shape {_shorten(shape)}, but holds another number of bytes")
+            raise BadInput(f"{name} claims shape {shorten(shape)}, but holds another number of bytes")
         return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -149,8 +151,10 @@ def _read_header(file, name):
     try:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError
-        return np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # the header is Python source: a damaged one can fail in any way that source can
         raise BadInput(f"{name} has no proper .npy header: get the weights again") from error
 
 
@@ -170,7 +174,8 @@ def _expand(arrays, path):
         if f"{name}_scale" not in arrays:
             return values
         scale = arrays[f"{name}_scale"]
-        if values.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != values.shape[-1:]:
+        if (values.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != values.shape[-1:]
+                or values.size > _LARGEST_LAYER):
             raise BadInput(f"{path}: {name} and {name}_scale do not fit together")
         return values * scale
 
@@ -180,7 +185,7 @@ def _expand(arrays, path):
         if f"{layer}_U" in arrays:
             U = matrix(f"{layer}_U")
             if W.ndim != 2 or U.ndim != 2 or U.shape[1] != W.shape[0] or (U.shape[0], W.shape[1]) != shape:
-                raise BadInput(f"{path}: {layer}_U {_shorten(U.shape)} times {layer}_W {_shorten(W.shape)} is not {shape}")
+                raise BadInput(f"{path}: {layer}_U {shorten(U.shape)} times {layer}_W {shorten(W.shape)} is not {shape}")
             W = U @ W
         weights[layer] = W, b
     if "class_index" in arrays:
@@ -192,14 +197,8 @@ def _spread(W, b, classes, path):
     """fc8 with all 1000 columns, from the columns of the known `classes`; the others can never win."""
     inputs, outputs = SHAPES["fc8"]
     known = len(classes) if classes.ndim == 1 and classes.dtype.kind in "iu" else -1
-    if W.shape != (inputs, known) or b.shape != (known,) or not np.isin(classes, range(outputs)).all():
-        raise BadInput(f"{path}: class_index does not fit fc8_W {_shorten(W.shape)} and fc8_b {_shorten(b.shape)}")
+    if W.shape != (inputs, known) or b.shape != (known,) or len(np.intersect1d(classes, range(outputs))) != known:
+        raise BadInput(f"{path}: class_index does not fit fc8_W {shorten(W.shape)} and fc8_b {shorten(b.shape)}")
     all_W, all_b = np.zeros((inputs, outputs), np.float32), np.full(outputs, _UNKNOWN_BIAS)
     all_W[:, classes], all_b[classes] = W, b
     return all_W, all_b
-
-
-def _shorten(value):
-    """`value` for an error message, which stays a sentence whatever a file holds."""
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."

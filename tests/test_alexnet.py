@@ -204,6 +204,13 @@ def test_what_happens_to_an_array_later_does_not_happen_to_its_variable():
         assert not session.run(variable).any()
 
 
+def test_the_values_come_from_the_cpu_wherever_the_net_is(random_weights):
+    with tf.Graph().as_default() as graph, tf.device("/gpu:0"):
+        AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), weights=random_weights)
+    devices = {op.type: op.device for op in graph.get_operations()}
+    assert "CPU" in devices["PyFunc"] and "GPU" in devices["Conv2D"]  # PyFunc has no kernel for a GPU
+
+
 @pytest.mark.parametrize("features, refusal", [
     (lambda: tf.placeholder(tf.float32, [None, 224, 224, 3]), r"\[N, 227, 227, 3\].*224"),
     (lambda: tf.placeholder(tf.float32, [227, 227, 3]), r"\[N, 227, 227, 3\]"),

@@ -82,6 +82,12 @@ def test_a_photo_is_turned_as_its_exif_data_says():
     assert np.array_equal(photos.read("a.png"), np.rot90(PIXELS, -1))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_damaged_exif_data_do_not_damage_the_photo(name):
+    Image.fromarray(SMOOTH).save(name, exif=b"Exif\0\0" + bytes(range(200)))
+    assert photos.read(name).shape == (40, 60, 3)
+
+
 def test_imagenet_photos_are_cropped_to_the_middle_square_and_left_alone_at_227():
     exact = np.random.default_rng(2).integers(0, 256, (227, 227, 3), np.uint8)
     Image.fromarray(exact).save("exact.png")

@@ -13,6 +13,7 @@ import pytest
 import python2
 import safe_pickle
 from files import BadInput
+from hostile import RunsCode
 
 ARRAYS = {
     "features": np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4),
@@ -45,6 +46,7 @@ def test_every_protocol_and_both_spellings_of_numpy_give_the_same_arrays(protoco
             data = data.replace(bytes([len(name + module)]) + name + module,
                                 bytes([len(numpy_name + module)]) + numpy_name + module)
             data = data.replace(b"c" + name + module + b"\n", b"c" + numpy_name + module + b"\n")
+    assert numpy_name + b".multiarray" in data or numpy_name + b".numeric" in data
     if protocol >= 4:  # the frames' lengths are off now; a pickle does without frames
         data = unframed(data)
     assert_equal(load(data), ARRAYS)
@@ -75,16 +77,6 @@ def test_arrays_are_views_of_the_bytes_read():
     assert not array.flags.writeable
 
 
-class Runs:
-    """Pickled as a call."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 def instructions(*parts):
     return b"\x80\x04" + b"".join(parts) + b"."
 
@@ -92,12 +84,12 @@ def instructions(*parts):
 TOUCH = b"U\x0ctouch pwned!"
 
 ATTACKS = {
-    "os.system by a call": pickle.dumps({"features": Runs(os.system, "touch pwned")}, 2),
-    "os.system, protocol 4": pickle.dumps([Runs(os.system, "touch pwned")], 4),
-    "os.system, protocol 0": pickle.dumps([Runs(os.system, "touch pwned")], 0),
-    "eval": pickle.dumps(Runs(eval, "open('pwned', 'w')")),
-    "inside an object array": pickle.dumps(np.array([Runs(os.system, "touch pwned")], object)),
-    "as an array's dtype": pickle.dumps(Runs(np.ndarray, (1,), Runs(os.system, "touch pwned"))),
+    "os.system by a call": pickle.dumps({"features": RunsCode(os.system, "touch pwned")}, 2),
+    "os.system, protocol 4": pickle.dumps([RunsCode(os.system, "touch pwned")], 4),
+    "os.system, protocol 0": pickle.dumps([RunsCode(os.system, "touch pwned")], 0),
+    "eval": pickle.dumps(RunsCode(eval, "open('pwned', 'w')")),
+    "inside an object array": pickle.dumps(np.array([RunsCode(os.system, "touch pwned")], object)),
+    "as an array's dtype": pickle.dumps(RunsCode(np.ndarray, (1,), RunsCode(os.system, "touch pwned"))),
     "an old-style instance": instructions(b"(", TOUCH, b"iposix\nsystem\n"),
     "an object": instructions(b"(cposix\nsystem\n", TOUCH, b"o"),
     "a new-style instance": instructions(b"cposix\nsystem\n", TOUCH, b"\x85\x81"),
@@ -186,3 +178,26 @@ def test_random_damage_never_ends_in_anything_but_a_sentence():
 def test_keys_nested_a_million_deep_do_not_crash_the_interpreter():
     with pytest.raises(BadInput, match="keys"):
         load(instructions(b"})" + b"\x85" * 1_000_000 + b"Ns"))
+
+
+def nested(depth):
+    """Arrays of one object inside each other; NumPy would free them by a recursion that overflows the C stack."""
+    dtype = b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tRq\x01"
+    open_array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n)U\x01btR(K\x01)h\x01\x89]"
+    return instructions(dtype, b"0", open_array * depth, b"N" + b"atb" * depth)
+
+
+def test_arrays_nested_a_million_deep_do_not_crash_the_interpreter():
+    with pytest.raises(BadInput, match="array of objects"):
+        load(nested(100_000))
+
+
+@pytest.mark.parametrize("again", [
+    b"c_codecs\nencode\nh\x01U\x06latin1\x86R0",
+    b"cnumpy.core.numeric\n_frombuffer\n(h\x02cnumpy\ndtype\nU\x02u1\x85R" + b"M\x10'\x85U\x01CtR0",
+])
+def test_a_small_file_cannot_fill_the_memory_by_using_its_bytes_again(again):
+    text = b"X\x10'\0\0" + b"a" * 10000 + b"q\x010"
+    data = b"T\x10'\0\0" + b"a" * 10000 + b"q\x020"
+    with pytest.raises(BadInput, match="more data in its arrays"):
+        load(instructions(text, data, again * 1000, b"N"))

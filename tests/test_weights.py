@@ -11,6 +11,7 @@ import pytest
 import python2
 import weights
 from files import BadInput
+from hostile import RunsCode
 
 SMALL = {"conv1": (3, 3, 3, 4), "fc6": (20, 8), "fc7": (8, 8), "fc8": (8, 1000)}
 
@@ -111,11 +112,6 @@ def test_the_compact_format_is_int8_times_scale_and_two_factors_and_spread_colum
     assert not loaded["fc8"][0][:, 1].any()
 
 
-class Attack:
-    def __reduce__(self):
-        return exec, ("open('pwned', 'w')",)
-
-
 def written(data, name="w.npy"):
     Path(name).write_bytes(data)
     return name
@@ -150,9 +146,9 @@ BAD = {
     "an array": (lambda: written(saved(np.zeros((3, 4)))), r"shape \(3, 4\) and dtype float64"),
     "an absurd array": (lambda: written(header((10**12,))), "not AlexNet's layers"),
     "an absurd object array": (lambda: written(header((10**12,), "|O")), "not AlexNet's layers"),
-    "a list": (lambda: written(python2.npy([1, 2])), "no dict|not AlexNet"),
-    "code": (lambda: written(saved(np.array(Attack(), object), allow_pickle=True)), "asks to call builtins.exec"),
-    "code in a layer": (lambda: written(saved(np.array({"conv1": [Attack(), 1]}, object), allow_pickle=True)),
+    "a list": (lambda: written(python2.npy([1, 2])), "array of objects where numbers belong"),
+    "code": (lambda: written(saved(np.array(RunsCode(), object), allow_pickle=True)), "asks to call builtins.exec"),
+    "code in a layer": (lambda: written(saved(np.array({"conv1": [RunsCode(), 1]}, object), allow_pickle=True)),
                         "asks to call builtins.exec"),
     "other layers": (lambda: written(python2.npy({"conv": [np.zeros(3, np.float32)] * 2})), "the layers must be"),
     "numbers as layers": (lambda: written(python2.npy({layer: 1 for layer in SMALL})), "must be a pair"),
@@ -160,8 +156,11 @@ BAD = {
     "a zip of text": (lambda: written(zipped(b"hello")), "no proper .npy header"),
     "an absurd header in a zip": (lambda: written(zipped(header((10**12,)))), "another number of bytes"),
     "an overflowing header": (lambda: written(zipped(header((2**40, 2**40)))), "another number of bytes"),
+    "a header that is no Python": (lambda: written(header("(3L,)")), "no proper .npy header|not AlexNet"),
+    "a header of odd keys": (lambda: written(header("(), 1: ()")), "no proper .npy header"),
+    "a header of minus signs": (lambda: written(b"\x93NUMPY\x01\x00" + b"\x40\x1f" + b"-" * 8000), "no proper .npy header"),
     "a zip bomb": (lambda: written(zipped(b"", 300_000_000)), "unpack to more bytes"),
-    "objects in a zip": (lambda: written(zipped(saved(np.array([Attack()]), allow_pickle=True))), "holds objects"),
+    "objects in a zip": (lambda: written(zipped(saved(np.array([RunsCode()]), allow_pickle=True))), "holds object where"),
     "a layer too few": (lambda: npz({"conv1_W": np.zeros(SMALL["conv1"], np.float32)}), "lacks conv1_b"),
 }
 
@@ -187,10 +186,27 @@ def test_a_bad_file_is_one_sentence_that_names_it(bad, small):
     ("conv1_W_scale", np.ones(4, np.float32), "do not fit together"),
     ("fc6_U", np.ones((20, 9), np.float32), "fc6_U"),
     ("class_index", np.int16([1, 2]), "class_index does not fit"),
+    ("class_index", np.int16([1] * 1000), "class_index does not fit"),
+    ("fc8_b", np.array(["a"] * 1000), "where numbers belong"),
 ])
 def test_a_wrong_array_in_an_npz_is_named(name, array, sentence, small):
     with pytest.raises(BadInput, match=sentence):
         weights.load(npz(flat(small) | {name: array}))
+
+
+def test_a_compact_layer_whose_float32_would_be_absurd_is_refused_before_it_is_made(small):
+    arrays = flat(small) | {"conv1_W": np.zeros((50_000_000, 1), np.int8), "conv1_W_scale": np.ones(1, np.float32)}
+    np.savez_compressed("w.npz", **arrays)
+    with pytest.raises(BadInput, match="conv1_W"):
+        weights.load("w.npz")
+
+
+def test_scales_that_overflow_are_found_without_a_warning(small, recwarn):
+    arrays = flat(small) | {"conv1_W": np.full(SMALL["conv1"], 127, np.int8),
+                            "conv1_W_scale": np.full(4, 3e38, np.float32)}
+    with pytest.raises(BadInput, match="conv1 weights .*not finite"):
+        weights.load(npz(arrays))
+    assert not recwarn.list
 
 
 def test_factors_whose_product_would_be_absurd_are_refused_before_it_is_made(small):

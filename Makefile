@@ -1,5 +1,6 @@
 # make lab   the environment, then the lab's scripts on the files that are here
 # make test  the environment, then the tests
+# make fetch, make fetch-test  AlexNet's published weights and GTSRB's training photos; GTSRB's test photos
 
 PYTHON ?= python3
 PY = .venv/bin/python
@@ -7,7 +8,10 @@ PY = .venv/bin/python
 # tensorflow has wheels for these versions only
 SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: lab test
+# The lab and its tests are the same everywhere, network or not, unless told: make lab LAB_OFFLINE=0
+export LAB_OFFLINE ?= 1
+
+.PHONY: lab test fetch fetch-test
 
 lab: .venv/complete
 	@echo "== imagenet_inference.py: what is in these photos?"
@@ -16,7 +20,7 @@ lab: .venv/complete
 	@echo "== traffic_sign_inference.py: the same network on signs, which it does not know"
 	@$(PY) traffic_sign_inference.py
 	@echo
-	@if [ -e train.p ]; then \
+	@if [ -e train.p ] || [ -e GTSRB_Final_Training_Images.zip ]; then \
 		echo "== train_feature_extraction.py: a new layer that knows them" && \
 		$(PY) train_feature_extraction.py && \
 		echo && \
@@ -28,6 +32,12 @@ lab: .venv/complete
 
 test: .venv/complete
 	@$(PY) -m pytest -q tests
+
+fetch: .venv/complete
+	@$(PY) fetch.py weights train
+
+fetch-test: .venv/complete
+	@$(PY) fetch.py test
 
 # The mark is made last: without it, or when it is older than requirements.txt, the environment is made anew.
 .venv/complete: requirements.txt

@@ -11,8 +11,8 @@ from weights import check as check_weights
 from weights import load as load_weights
 
 
-def conv(features, W, b, stride=1, groups=1, name="conv"):
-    """ReLU(convolution + bias), SAME padding: float32 [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), outputs].
+def conv(features, W, b, stride=1, groups=1, padding="SAME", name="conv"):
+    """ReLU(convolution + bias): float32 [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), outputs] if SAME.
 
     W: float32 array [height, width, C / groups, outputs]. b: float32 array [outputs]. Each group of output channels
     sees its own group of input channels only, as on the two GPUs of the paper.
@@ -20,7 +20,7 @@ def conv(features, W, b, stride=1, groups=1, name="conv"):
     with tf.name_scope(name) as scope:
         kernels = tf.split(variable("weights", W), groups, axis=3)
         inputs = tf.split(features, groups, axis=3)
-        outputs = [tf.nn.conv2d(x, kernel, strides=stride, padding="SAME") for x, kernel in zip(inputs, kernels)]
+        outputs = [tf.nn.conv2d(x, kernel, strides=stride, padding=padding) for x, kernel in zip(inputs, kernels)]
         return tf.nn.relu(tf.concat(outputs, axis=3) + variable("biases", b), name=scope)
 
 
@@ -65,7 +65,7 @@ def variable(name, value):
     return tf.Variable(initial_value, dtype=tf.float32, name=name, use_resource=True)
 
 
-def AlexNet(features, feature_extract=False, weights=None, name="alexnet"):
+def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1_padding="SAME"):
     """Build AlexNet on `features` in the current graph.
 
     features: a float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted
@@ -73,6 +73,8 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet"):
     feature_extract: if True, end the network at fc7 for a new layer to be put there; fc8 is then not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays of the shapes in weights.SHAPES; None means
         weights.load("auto").
+    conv1_padding: "SAME", the lab's, or "VALID", Caffe's, with which BVLC's weights were trained: conv1 and norm1 are then
+        [N, 55, 55, 96] and pool1 [N, 27, 27, 96], and from pool2 on all shapes are the same.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
     Returns fc7, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
@@ -84,13 +86,14 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet"):
     Raises TypeError or ValueError for features of another type, dtype or shape and ValueError for weights that do not fit.
     """
     _check_features(features)
+    if conv1_padding not in ("SAME", "VALID"):
+        raise ValueError(f"conv1_padding must be SAME or VALID, not {conv1_padding!r}")
     if weights is None:
         weights = load_weights("auto")
     check_weights(weights)
 
     with tf.name_scope(name):
-        # SAME padding in conv1 is the lab's; Caffe's is VALID, from 227 to 55, and one column less in pool1.
-        conv1 = conv(features, *weights["conv1"], stride=4, name="conv1")  # [N, 57, 57, 96]
+        conv1 = conv(features, *weights["conv1"], stride=4, padding=conv1_padding, name="conv1")  # [N, 57, 57, 96]
         norm1 = lrn(conv1, name="norm1")
         pool1 = max_pool(norm1, name="pool1")                              # [N, 28, 28, 96]
         conv2 = conv(pool1, *weights["conv2"], groups=2, name="conv2")     # [N, 28, 28, 256]

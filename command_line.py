@@ -11,17 +11,20 @@ from files import BadInput, notice
 
 def parser(description, photos=None):
     """An ArgumentParser with --weights, and with PHOTO ... if `photos` (str) says which photos are the default."""
-    parser = _Parser(description=description)
+    parser = Parser(description=description)
     if photos:
         parser.add_argument("photos", metavar="PHOTO", nargs="*",
                             help=f"photos to classify: PNG, JPEG, WebP, BMP, GIF, TIFF or PPM (default: {photos})")
     parser.add_argument("--weights", default="auto", metavar="auto|builtin|PATH",
                         help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that the lab ships; "
-                             "auto (default): bvlc-alexnet.npy if it is here, else builtin")
+                             "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; with "
+                             "LAB_OFFLINE=1 in the environment nothing is fetched")
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake as every other one is answered: in one sentence, from `run`."""
+
     def error(self, message):
         raise BadInput(f"{message} (see {self.prog} --help)")
 

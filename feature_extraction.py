@@ -15,12 +15,13 @@ def main(arguments=None):
 
     import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
 
+    import fetch
     import gtsrb
     import photos
     import weights
 
     features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
-    weights_file = weights.find(args.weights)
+    weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():

@@ -39,9 +39,11 @@ def find(names):
 def check(path, purpose):
     """`path` as a Path if a file that holds something is there. `purpose` (str) says what it should be, for the error.
 
+    path: str, pathlib.Path, or zipfile.Path for a file in an archive.
+
     Raises BadInput for a missing file, a folder, a device, an empty file, or one that may not be read.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, (str, os.PathLike)) else path
     try:
         if path.is_dir():
             raise BadInput(f"{path} is a folder: {purpose} is one file")

@@ -2,11 +2,14 @@
 
 - `train.p`, `valid.p`, `test.p`: pickled dicts with `features` uint8 [N, 32, 32, 3] and `labels` [N];
 - the authors' folders, `Final_Training/Images/000CC/` and `Final_Test/Images/`, with their `GT-*.csv`;
-- Kaggle's folder with `Train.csv` and `Test.csv`.
+- Kaggle's folder with `Train.csv` and `Test.csv`;
+- the authors' archives, `GTSRB_Final_Training_Images.zip` and so on, as they come.
 """
 
 import csv
 import re
+import zipfile
+import zlib
 from pathlib import Path
 
 from typing import NamedTuple, Optional
@@ -20,6 +23,11 @@ import safe_pickle
 from files import BadInput, shorten
 
 CLASSES = 43
+TRAIN_ZIP = "GTSRB_Final_Training_Images.zip"
+TEST_ZIP = "GTSRB_Final_Test_Images.zip"
+TEST_LABELS_ZIP = "GTSRB_Final_Test_GT.zip"
+TRAINING = ("train.p", TRAIN_ZIP)  # what "auto" means, the first that is there
+
 FRAMES = 30  # photos in a track, that is, of one physical sign filmed while driving towards it
 
 # Where below a folder the authors' photos, and their lists, may be.
@@ -33,8 +41,8 @@ class Photos(NamedTuple):
 
 
 def find(source="auto"):
-    """The Path that `source` means: "auto" is train.p from the working directory or beside the code, else it is a path."""
-    path = files.find(["train.p"]) if source == "auto" else Path(source)
+    """The Path that `source` means: "auto" is TRAINING from the working directory or beside the code, else it is a path."""
+    path = files.find(TRAINING) if source == "auto" else Path(source)
     if path is None:
         raise BadInput("train.p is neither in this folder nor beside the code: put it there or name your copy of GTSRB")
     return path
@@ -43,8 +51,9 @@ def find(source="auto"):
 def load(path):
     """The Photos at `path`.
 
-    path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's, the training photos if it has both; or one
-        csv file in such a folder, with the photos beside it.
+    path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's, the training photos if it has both; one
+        csv file in such a folder, with the photos beside it; or one of the authors' archives, with the archive of the
+        labels beside that of the test photos.
 
     Tracks are known from the file names of training photos, and for a train.p from the order of the photos if that is
     GTSRB's. A class may have lost one photo then, as class 33 has.
@@ -58,6 +67,8 @@ def load(path):
     elif path.is_dir():
         return _load_photos(_csv_files(path))
     path = files.check(path, "GTSRB's photos")
+    if zipfile.is_zipfile(path):
+        return _load_zip(path)
     return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
 
 
@@ -147,13 +158,14 @@ def _csv_files(folder):
     for name in ("Train.csv", "Test.csv"):  # Kaggle's
         if (folder / name).exists():
             return [folder / name]
-    own = sorted(folder.glob("GT-[0-9]*.csv"))  # of one class
-    if own:
-        return own
+    own = folder / f"GT-{folder.name}.csv"  # of one class
+    if own.exists():
+        return [own]
     for place in _PLACES:
-        classes = sorted((folder / place.format(part="Final_Training")).glob("[0-9][0-9][0-9][0-9][0-9]"))
+        images = folder / place.format(part="Final_Training")
+        classes = sorted(path.name for path in images.iterdir() if re.fullmatch(r"\d{5}", path.name)) if images.is_dir() else []
         if classes:
-            return [label / f"GT-{label.name}.csv" for label in classes]
+            return [images / label / f"GT-{label}.csv" for label in classes]
     for name in ("GT-final_test.csv", "GT-final_test.test.csv"):  # with the labels, without them
         for place in _PLACES:
             path = folder / place.format(part="Final_Test") / name
@@ -162,8 +174,31 @@ def _csv_files(folder):
     raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv of the authors', no Train.csv of Kaggle's")
 
 
-def _load_photos(csv_files):
-    rows = [row for path in csv_files for row in _rows(path)]
+def open_zip(path):
+    """The zip file `path`, open. Raises BadInput for one that is damaged or cut short."""
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise BadInput(f"{path} is damaged or cut short: get it again") from error
+
+
+def _load_zip(path):
+    """The photos in one of the authors' archives, which is not unpacked."""
+    with open_zip(path) as archive:
+        root = zipfile.Path(archive)
+        try:
+            if not any("Final_Test/" in name for name in archive.namelist()):
+                return _load_photos(_csv_files(root))
+            labels_path = files.check(path.with_name(TEST_LABELS_ZIP), "the labels of GTSRB's test photos")
+            with open_zip(labels_path) as labels:
+                return _load_photos(_csv_files(zipfile.Path(labels)), root)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise BadInput(f"{path} or {TEST_LABELS_ZIP} is damaged: get it again") from error
+
+
+def _load_photos(csv_files, root=None):
+    """The Photos that `csv_files` list, which are below `root` or beside the list."""
+    rows = [row for path in csv_files for row in _rows(path, root)]
     if not rows:
         raise BadInput(f"{csv_files[0]} lists no photos")
     features = np.empty((len(rows), 32, 32, 3), np.uint8)
@@ -173,18 +208,19 @@ def _load_photos(csv_files):
     return Photos(features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
 
 
-def _rows(path):
+def _rows(path, root):
     """Path, label and track (or None) of each photo that the csv file `path` lists."""
     try:
-        with files.check(path, "GTSRB's list of photos").open(encoding="utf-8-sig", newline="") as file:
+        with files.check(path, "GTSRB's list of photos").open("r", encoding="utf-8-sig", newline="") as file:
             delimiter = ";" if ";" in file.readline() else ","
             file.seek(0)
             rows = [_row(row, path) for row in csv.DictReader(file, delimiter=delimiter)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} is no csv file: get it again") from error
     # The test photos' labels come in an archive of their own, which leaves its csv file above the folder of the photos.
-    folders = [path.parent / place.format(part="Final_Test") for place in _PLACES]
-    folder = next((folder for folder in folders if rows and (folder / rows[0][0]).exists()), path.parent)
+    root = root or path.parent
+    folders = [root / place.format(part="Final_Test") for place in _PLACES]
+    folder = next((folder for folder in folders if rows and (folder / rows[0][0]).exists()), root)
     return [(folder / name, label, track) for name, label, track in rows]
 
 

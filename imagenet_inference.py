@@ -3,6 +3,7 @@
 import time
 
 import command_line
+from files import BadInput
 
 
 def main(arguments=None):
@@ -10,15 +11,24 @@ def main(arguments=None):
                                  photos="a cat and a cup of coffee from images/")
     parser.add_argument("--top", type=command_line.whole_number(1, 1000), default=5, metavar="N",
                         help="how many classes to print for each photo (default: 5)")
+    parser.add_argument("--preprocess", choices=["lab", "caffe"], default="lab",
+                        help="lab (default): the largest square in the middle, RGB, minus the photo's own mean; caffe: as "
+                             "bvlc-alexnet.npy was trained, for it alone: warped, BGR, minus ImageNet's mean, conv1 VALID")
     args = parser.parse_args(arguments)
 
     import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
 
+    import fetch
     import photos
     import weights
 
-    features = np.stack([photos.read_imagenet(path) for path in args.photos or photos.SAMPLES])
-    alexnet_weights = weights.load(args.weights)
+    caffe = args.preprocess == "caffe"
+    read = photos.read_caffe if caffe else photos.read_imagenet
+    features = np.stack([read(path) for path in args.photos or photos.SAMPLES])
+    weights_file = fetch.weights_file(args.weights)
+    if caffe and weights_file.resolve() == weights.BUILTIN:
+        raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: the built-in weights were trained on the lab's RGB photos")
+    alexnet_weights = weights.load(weights_file)
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with command_line.quiet_import():
@@ -27,11 +37,14 @@ def main(arguments=None):
         import inference
         from alexnet import AlexNet
         from caffe_classes import class_names
-        from preprocessing import preprocess
+        from preprocessing import preprocess, preprocess_caffe
 
     with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, 227, 227, 3], name="images")
-        probabilities = AlexNet(preprocess(images), weights=alexnet_weights)
+        images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
+        if caffe:
+            probabilities = AlexNet(preprocess_caffe(images), weights=alexnet_weights, conv1_padding="VALID")
+        else:
+            probabilities = AlexNet(preprocess(images), weights=alexnet_weights)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()

@@ -17,7 +17,7 @@ SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work
 
 
 def read(path):
-    """The photo in the file `path` as uint8 [H, W, 3], RGB, turned upright as its EXIF data says.
+    """The photo in the file `path` (in an archive: a zipfile.Path) as uint8 [H, W, 3], RGB, turned upright as its EXIF data says.
 
     PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF or PPM; grey, palette, CMYK and 16-bit photos are converted, an
     alpha channel is dropped as in the lab.
@@ -30,7 +30,7 @@ def read(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 if min(image.size) < SMALLEST:
                     raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs {SMALLEST} on a side")
                 image.load()
@@ -55,6 +55,11 @@ def read_imagenet(path):
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     return _resize(photo[top:top + side, left:left + side], 227)
+
+
+def read_caffe(path):
+    """The photo in the file `path`, warped to 256x256 whatever its shape as Caffe does, antialiased: uint8 [256, 256, 3]."""
+    return _resize(read(path), 256)
 
 
 def read_sign(path):

@@ -1,4 +1,7 @@
-"""From photos to AlexNet's input, inside the graph: one convention for every script, training included."""
+"""From photos to AlexNet's input, inside the graph: one convention, the lab's, for every script, training included.
+
+Caffe's, in which BVLC's weights were trained, is there beside it for photos of ImageNet's classes.
+"""
 
 import tensorflow.compat.v1 as tf
 
@@ -15,3 +18,14 @@ def preprocess(images):
     if images.shape.as_list()[1:3] == [227, 227]:
         return images
     return tf.image.resize_images(images, (227, 227))
+
+
+def preprocess_caffe(images):
+    """AlexNet's `features`, float32 [N, 227, 227, 3], from `images`: RGB, 0 to 255, [N, 256, 256, 3], uint8 or float32.
+
+    Caffe's convention for BVLC AlexNet: of the photo warped to 256x256 the 227x227 pixels in the middle, channels in the
+    order BGR, and ImageNet's mean of each channel subtracted: 104, 117 and 123. It goes with AlexNet(conv1_padding="VALID").
+    """
+    edge = (256 - 227) // 2
+    images = tf.cast(images[:, edge:edge + 227, edge:edge + 227], tf.float32)
+    return tf.reverse(images, axis=[3]) - [104.0, 117.0, 123.0]

@@ -13,11 +13,12 @@ def main(arguments=None):
 
     import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
 
+    import fetch
     import photos
     import weights
 
     features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
-    alexnet_weights = weights.load(args.weights)
+    alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with command_line.quiet_import():

@@ -8,8 +8,8 @@ import command_line
 def main(arguments=None):
     parser = command_line.parser("Train a layer that names 43 traffic signs on top of AlexNet's fc7, which stays frozen.")
     parser.add_argument("--data", default="auto", metavar="auto|PATH",
-                        help="GTSRB's photos: train.p, or a folder of the authors' or Kaggle's copy (default: train.p "
-                             "from the working directory or from beside the code)")
+                        help="GTSRB's photos: train.p, or a folder or archive of the authors' or Kaggle's copy; "
+                             "auto (default): train.p if it is here, else fetched")
     parser.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",
                         help="how often to go through the training photos (default: 10)")
     parser.add_argument("--batch-size", type=command_line.whole_number(1), default=128, metavar="N",
@@ -23,17 +23,19 @@ def main(arguments=None):
     import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
     from tqdm import tqdm
 
+    import fetch
     import files
     import gtsrb
     import weights
 
-    data_path = gtsrb.find(args.data)
+    patience = fetch.Patience()
+    data_path = fetch.data_path(args.data, patience)
     data = gtsrb.load(data_path)
     training, validation = gtsrb.random_split(len(data.labels))
     if not len(training):
         raise files.BadInput(f"{data_path} holds one photo: training and validation need one each")
     model_folder = files.make_folder(args.model)
-    weights_file = weights.find(args.weights)
+    weights_file = fetch.weights_file(args.weights, patience)
     weights_identity = weights.identity(weights_file)
     alexnet_weights = weights.load(weights_file)
 

@@ -15,7 +15,9 @@ HERE = Path(__file__).resolve().parents[1]
 SHARED = HERE.parent / "shared"
 SCRIPTS = ["imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py", "train_feature_extraction.py"]
 
-sys.path[:0] = [str(HERE), str(SHARED / "tools")]
+sys.path[:0] = [str(HERE), str(HERE / "tests"), str(SHARED / "tools")]
+
+os.environ["LAB_OFFLINE"] = "1"
 
 import gtsrb  # noqa: E402
 import weights  # noqa: E402
@@ -93,6 +95,74 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
     status, out, err = run(tmp_path, "feature_extraction.py", "sign.png", "--weights", "builtin")
     assert status == 0 and out.splitlines()[1].startswith("Stop: 0.9")
     assert err == ""
+
+
+@pytest.mark.parametrize("preprocess", ["lab", "caffe"])
+def test_both_conventions_run_with_a_file_of_the_published_kind(preprocess, stand_in, tmp_path):
+    status, out, err = run(tmp_path, "imagenet_inference.py", "--preprocess", preprocess, "--weights", stand_in[0])
+    assert (status, err) == (0, "") and out.count("Image") == 2
+
+
+FETCH = """
+import sys
+import fetch, weights
+fetch.fetch([fetch.Source("bvlc-alexnet.npy", {address: None for address in sys.argv[1:]}, weights.load)], fetch.Patience())
+"""
+
+
+def start_fetch(folder, *addresses):
+    return subprocess.Popen([sys.executable, "-c", FETCH, *addresses], cwd=folder, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"PYTHONPATH": str(HERE)})
+
+
+@pytest.fixture
+def server(stand_in):
+    from server import Server
+
+    server = Server(stand_in[0].read_bytes())
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_the_published_file_arrives_over_a_connection_that_breaks_ten_times(ranges, server, stand_in, tmp_path):
+    server.ranges = ranges
+    server.cut = [15_000_000 + 1_234_567 * i for i in range(10 if ranges else 1)]
+    process = start_fetch(tmp_path, server.address)
+    _, err = process.communicate()
+    assert process.returncode == 0 and "content checked" in err
+    assert os.listdir(tmp_path) == ["bvlc-alexnet.npy"]
+    assert (tmp_path / "bvlc-alexnet.npy").read_bytes() == server.content
+    assert len(server.requests) == (11 if ranges else 2)
+
+
+def test_a_fetch_killed_ten_times_ends_in_the_same_file(server, tmp_path):
+    for _ in range(10):
+        process = start_fetch(tmp_path, server.address)
+        time.sleep(np.random.default_rng(len(server.requests)).uniform(0.6, 1.2))
+        process.kill()
+        process.communicate()
+        final = tmp_path / "bvlc-alexnet.npy"
+        assert not final.exists() or final.read_bytes() == server.content
+    process = start_fetch(tmp_path, server.address)
+    process.communicate()
+    assert process.returncode == 0 and os.listdir(tmp_path) == ["bvlc-alexnet.npy"]
+    assert (tmp_path / "bvlc-alexnet.npy").read_bytes() == server.content
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("known_length", [True, False])
+def test_a_full_disk_is_a_reason_and_leaves_no_file_under_the_final_name(known_length, server, tmp_path):
+    if not known_length:  # then the room cannot be checked beforehand, and the write fails
+        server.headers = {"Content-Length": ""}
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", tmp_path], check=True)
+    try:
+        process = start_fetch(tmp_path, server.address)
+        _, err = process.communicate()
+        assert process.returncode != 0 and ("No space left" in err or "MB of disk are needed" in err)
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_the_tracks_of_the_real_photos_are_recovered():

@@ -43,10 +43,10 @@ def same_padding(size, kernel, stride):
     return total // 2, total - total // 2
 
 
-def scipy_conv(x, W, b, stride, groups):
+def scipy_conv(x, W, b, stride, groups, same=True):
     """One image's convolution, bias and ReLU: SciPy's correlation of every output channel with its group of inputs."""
     inputs, outputs = W.shape[2], W.shape[3] // groups
-    padding = [same_padding(size, kernel, stride) for size, kernel in zip(x.shape[:2], W.shape[:2])]
+    padding = [same_padding(size, kernel, stride) if same else (0, 0) for size, kernel in zip(x.shape[:2], W.shape[:2])]
     x = np.pad(x.astype(np.float64), [*padding, (0, 0)])
     channels = [scipy.signal.correlate(x[:, :, o // outputs * inputs:(o // outputs + 1) * inputs],
                                        W[..., o].astype(np.float64), mode="valid")[::stride, ::stride, 0]
@@ -139,6 +139,26 @@ def test_every_layer_at_full_size_computes_the_published_network(random_weights)
     }
     expected["probabilities"] = scipy.special.softmax(out["fc8"].astype(np.float64))
     assert {name: value for name in TABLE if (value := error(out[name], expected[name])) >= 1e-4} == {}
+
+
+def test_caffes_conv1_is_valid_and_all_shapes_from_pool2_on_are_the_same(random_weights):
+    image = 60 * normal(1, 227, 227, 3)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        features = tf.placeholder(tf.float32, [None, 227, 227, 3])
+        AlexNet(features, weights=random_weights, conv1_padding="VALID")
+        session.run(tf.global_variables_initializer())
+        layers = {name: graph.get_tensor_by_name(f"alexnet/{name}:0") for name in TABLE}
+        out = session.run(layers, {features: image})
+    changed = {"conv1": (55, 55, 96), "norm1": (55, 55, 96), "pool1": (27, 27, 96), "conv2": (27, 27, 256), "norm2": (27, 27, 256)}
+    assert {name: value.shape[1:] for name, value in out.items()} == TABLE | changed
+    W, b = random_weights["conv1"]
+    theirs = scipy_conv(image[0], W[..., ::24], b[::24], stride=4, groups=1, same=False)
+    assert error(out["conv1"][0, ..., ::24], theirs) < 1e-4
+
+
+def test_another_padding_is_refused(random_weights):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="SAME or VALID, not 'valid'"):
+        AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), weights=random_weights, conv1_padding="valid")
 
 
 def test_it_has_the_published_number_of_parameters_in_trainable_variables(random_weights):

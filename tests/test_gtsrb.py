@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,41 @@ def test_a_folder_with_train_p_or_with_test_photos_only_is_read(kaggles_copy):
     assert gtsrb.load("kaggle").labels.tolist() == [16]
     dumped(signs(2), [3, 4], "kaggle/train.p")
     assert gtsrb.load("kaggle").labels.tolist() == [3, 4]
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(Path(folder).rglob("*")):
+            archive.write(file, file.relative_to(folder))
+    return path
+
+
+def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
+    os.makedirs("labels")
+    os.rename("unpacked-test/GT-final_test.csv", "labels/GT-final_test.csv")
+    training = gtsrb.load(zipped("unpacked", gtsrb.TRAIN_ZIP))
+    for ours, theirs in zip(training, gtsrb.load("unpacked")):
+        assert np.array_equal(ours, theirs)
+    zipped("unpacked-test", gtsrb.TEST_ZIP)
+    with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip does not exist"):
+        gtsrb.load(gtsrb.TEST_ZIP)
+    zipped("labels", gtsrb.TEST_LABELS_ZIP)
+    test = gtsrb.load(gtsrb.TEST_ZIP)
+    assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_damaged_archive_is_one_sentence(authors_copy):
+    whole = Path(zipped("unpacked", "whole.zip")).read_bytes()
+    for start in range(0, len(whole), 97):
+        Path("photos.zip").write_bytes(whole[:start] + bytes(30) + whole[start + 30:])
+        try:
+            gtsrb.load("photos.zip")
+        except BadInput as error:
+            assert "photos.zip" in str(error) and len(str(error)) < 300
+    for length in range(1, len(whole), 97):
+        Path("photos.zip").write_bytes(whole[:length])
+        with pytest.raises(BadInput, match="photos.zip"):
+            gtsrb.load("photos.zip")
 
 
 def edit(path, old, new):

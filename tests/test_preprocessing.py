@@ -2,14 +2,16 @@
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
-from preprocessing import preprocess
+from photos import read_caffe
+from preprocessing import preprocess, preprocess_caffe
 
 
-def run(photos):
+def run(photos, convention=preprocess):
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, *photos.shape[1:]])
-        return session.run(preprocess(images), {images: photos})
+        return session.run(convention(images), {images: photos})
 
 
 def photos(side, seed=0):
@@ -31,3 +33,20 @@ def test_signs_are_resized_without_half_pixel_centres():
     rows = centred[:, low] * (1 - share)[:, None, None] + centred[:, high] * share[:, None, None]
     expected = rows[:, :, low] * (1 - share)[:, None] + rows[:, :, high] * share[:, None]
     assert np.abs(run(images) - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_caffes_convention_is_the_middle_in_bgr_minus_imagenets_means():
+    images = photos(256)
+    result = run(images, preprocess_caffe)
+    assert result.shape == (3, 227, 227, 3)
+    for channel, (source, mean) in enumerate([(2, 104), (1, 117), (0, 123)]):  # blue, green, red
+        assert np.array_equal(result[..., channel], images[:, 14:241, 14:241, source].astype(np.float32) - mean)
+
+
+def test_caffe_warps_the_whole_photo_to_a_square():
+    wide = np.zeros((100, 512, 3), np.uint8)
+    wide[:, 256:] = [10, 20, 200]
+    Image.fromarray(wide).save("wide.png")
+    warped = read_caffe("wide.png")
+    assert warped.shape == (256, 256, 3)
+    assert not warped[:, :124].any() and (warped[:, 132:] == [10, 20, 200]).all()

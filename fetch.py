@@ -1,0 +1,360 @@
+"""Fetches the lab's files: the one module that knows an address, and the only one that touches the network.
+
+A download goes to NAME.XXXXXXXX.part beside its place, one such file for each address, with the server's ETag or
+Last-Modified in a .json beside that: a later run goes on where this one stopped, unless the file on the server is another
+by then. It gets its final name when it is whole, has been read, and holds what it should; until then nothing has that name.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import queue
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Callable, NamedTuple
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+import command_line
+import files
+import gtsrb
+import weights
+from files import BadInput, notice
+
+PATIENCE = 10  # seconds to wait for answers, over all addresses and files of a run
+STALL = 30  # seconds in which a download must bring SLOWEST bytes a second
+SLOWEST = 1000
+ATTEMPTS = 100  # connections to one address for one file
+BLOCK = 1 << 18  # bytes
+SPARE = 50_000_000  # bytes to leave on the disk
+
+AGENT = "alexnet-transfer-learning-lab"
+
+
+class NotFetched(Exception):
+    """A file could not be had from any of its addresses. The message says why, address by address."""
+
+
+class Source(NamedTuple):
+    name: str  # what the file is called in the working directory
+    addresses: dict  # address: its published digest, "sha256:..." or "md5:...", or None
+    check: Callable  # called with the path of the whole file; raises BadInput if the content is wrong
+
+
+def _check_zip(path):
+    """Raise BadInput unless every file in the zip `path` can be unpacked."""
+    gtsrb.open_zip(path).testzip()
+
+
+WEIGHTS = Source("bvlc-alexnet.npy", {
+    "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
+    "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
+    "https://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy":
+        "sha256:1294ef51496c52f2e4879ee3b5e1da22c35d61f3240937491b4469403d5428cc",
+}, weights.load)
+
+TRAIN = Source("train.p", {
+    "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p": None,
+    "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580a829f_train/train.p": None,
+}, gtsrb.load)
+
+_ARCHIVE = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
+TRAIN_ZIP = Source(gtsrb.TRAIN_ZIP, {f"{_ARCHIVE}/{gtsrb.TRAIN_ZIP}": None}, gtsrb.load)
+TEST_LABELS_ZIP = Source(gtsrb.TEST_LABELS_ZIP, {
+    f"{_ARCHIVE}/{gtsrb.TEST_LABELS_ZIP}": "md5:fe31e9c9270bbcd7b84b7f21a9d9d9e5"}, _check_zip)
+TEST_ZIP = Source(gtsrb.TEST_ZIP, {
+    f"{_ARCHIVE}/{gtsrb.TEST_ZIP}": "md5:c7e4e6327067d32654124b0fe9e82185"}, _check_zip)
+
+
+class Patience:
+    """How long a run still waits for answers, in seconds: what one address used up, the next ones lack."""
+
+    def __init__(self):
+        self.left = PATIENCE
+
+
+def weights_file(source, patience=None):
+    """weights.find for the scripts: "auto" fetches the published weights when they are not here, if that can be done."""
+    if source != "auto" or files.find(weights.PUBLISHED) or _offline():
+        return weights.find(source)
+    try:
+        return fetch([WEIGHTS], patience or Patience())
+    except NotFetched as error:
+        notice(f"AlexNet weights: the built-in ones, since {error}.")
+        return weights.BUILTIN
+
+
+def data_path(source, patience):
+    """gtsrb.find for the scripts: "auto" fetches GTSRB's training photos when they are not here, if that can be done."""
+    if source != "auto" or files.find(gtsrb.TRAINING) or _offline():
+        return gtsrb.find(source)
+    try:
+        return fetch([TRAIN, TRAIN_ZIP], patience)
+    except NotFetched as error:
+        raise BadInput(f"there is no train.p here, and {error}: try again later, or name your copy of GTSRB") from error
+
+
+def _offline():
+    return os.environ.get("LAB_OFFLINE", "") not in ("", "0")
+
+
+def fetch(sources, patience):
+    """The Path of the first of `sources` that can be had, fetched into the working directory. Raises NotFetched."""
+    reasons = []
+    with _one_process_at_a_time():
+        for source in sources:
+            if Path(source.name).exists():  # another process has just fetched it
+                return Path(source.name)
+        addresses = [(source, address) for source in sources for address in source.addresses]
+        for i, (source, address) in enumerate(addresses):
+            part = Path(f"{source.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+            try:
+                return _fetch_from(source, address, part, patience, share=1 / (len(addresses) - i))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reasons.append(f"{urlsplit(address).netloc}: {_reason(error)}")
+                if not _read_state(part):  # it could not be gone on with
+                    _remove(part)
+    raise NotFetched(f"{sources[0].name} could not be fetched ({'; '.join(reasons)})")
+
+
+class _Slow(OSError):
+    """A download that hardly flows: left for another address."""
+
+
+class _Cut(OSError):
+    """A connection that ended early: taken up again where it ended."""
+
+
+def _reason(error):
+    """A few words on why an address was left."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{error.code} {' '.join(str(error.reason).split())[:60]}"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+        error = error.reason
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _one_process_at_a_time():
+    """A lock on the working directory, which ends with the process, however that ends."""
+    folder = os.open(".", os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notice("Another process is fetching files into this folder: waiting for it.")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _fetch_from(source, address, part, patience, share):
+    """The Path of `source`, fetched from `address` by way of `part`, checked and under its final name.
+
+    Raises what went wrong.
+    """
+    for _ in range(ATTEMPTS):
+        before = _size(part)
+        try:
+            _download(address, part, source.name, patience, share)
+            break
+        except _Cut:
+            if _size(part) <= before:  # no use to go on here; the part stays for another day
+                raise
+    else:
+        raise _Cut(f"the connection broke {ATTEMPTS} times")
+
+    digests = _digests(part)
+    published = source.addresses[address]
+    try:
+        if published and published not in digests:
+            raise BadInput("the file there is not the published one")
+        source.check(part)
+    except BadInput as error:
+        _remove(part)
+        raise BadInput(str(error).replace(str(part), "the file there")) from error
+    verified = set(digests) & set(source.addresses.values())
+    sha256 = digests[0].partition(":")[2]
+    notice(f"{source.name}: {'verified' if verified else 'content checked'}, SHA-256 {sha256}, from {urlsplit(address).netloc}")
+    try:
+        os.link(part, source.name)  # a rename would replace a file that the user has put there meanwhile
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        part.rename(source.name)
+    for leftover in Path().glob(f"{source.name}.*.part"):
+        _remove(leftover)
+    return Path(source.name)
+
+
+def _download(address, part, name, patience, share):
+    """Bring `part` to the whole file at `address`, from where it stopped if that can be. Raises what went wrong."""
+    state = _read_state(part)
+    have = _size(part) if state else 0
+    if state and have == state["length"]:
+        return
+    if state and have > state["length"]:
+        _remove(part)
+        have = 0
+    request = urllib.request.Request(address, headers={"User-Agent": AGENT, "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", state["validator"])
+    try:
+        response = _open(request, patience, share)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise
+        _remove(part)
+        return _download(address, part, name, patience, share)
+
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the whole file: it has changed, or no part was asked for
+            have = 0
+            state = _start(response, part)
+        elif not have or response.headers.get("Content-Range") != f"bytes {have}-{state['length'] - 1}/{state['length']}":
+            _remove(part)
+            raise _Cut("the server sent another part than it was asked for")
+        else:
+            _check_disk(state["length"] - have)
+        _copy(response, part, have, state["length"], name)
+
+
+def _start(response, part):
+    """The state of a download that begins: what resuming it will take, written beside `part`, which is emptied."""
+    if response.headers.get_content_type() == "text/html":
+        raise BadInput("a web page is there instead of the file")
+    length = response.headers.get("Content-Length", "")
+    etag = response.headers.get("ETag", "")
+    state = {"validator": etag if etag.startswith('"') else response.headers.get("Last-Modified"),
+             "length": int(length) if length.isdecimal() else None}
+    _remove(part)
+    _check_disk(state["length"] or 0)
+    if state["validator"] and state["length"]:
+        files.write_json(_state_path(part), state)
+    return state
+
+
+def _copy(response, part, have, length, name):
+    """Append the rest of the response to `part`. Raises _Cut when it ends early and _Slow when it hardly flows."""
+    window_start, window_bytes = time.monotonic(), 0
+    with part.open("ab") as file, tqdm(total=length, initial=have, desc=name, unit="B", unit_scale=True, disable=None,
+                                       leave=False) as progress:
+        while block := _read(response):
+            file.write(block)
+            progress.update(len(block))
+            have += len(block)
+            window_bytes += len(block)
+            elapsed = time.monotonic() - window_start
+            if elapsed > STALL:
+                if window_bytes < SLOWEST * elapsed:
+                    raise _Slow(f"only {window_bytes} bytes came in {elapsed:.0f} seconds")
+                window_start, window_bytes = time.monotonic(), 0
+        file.flush()
+        os.fsync(file.fileno())
+    if length is not None and have != length:
+        raise _Cut(f"the connection ended after {have} of {length} bytes")
+
+
+def _read(response):
+    """What has come of the response, b"" at its end. Raises _Slow when nothing comes, _Cut when the connection breaks."""
+    try:
+        return response.read1(BLOCK)
+    except TimeoutError as error:
+        raise _Slow(f"nothing came for {STALL} seconds") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut("the connection broke") from error
+
+
+def _open(request, patience, share):
+    """The answer to `request`, given up after a `share` of the patience that is left. (A look-up of a name knows no time-out.)"""
+    answers = queue.SimpleQueue()
+
+    def ask():
+        try:
+            answers.put(urllib.request.build_opener().open(request, timeout=STALL))
+        except Exception as error:  # whatever it is, it is raised below
+            answers.put(error)
+
+    start = time.monotonic()
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(patience.left * share, 0.001))
+    except queue.Empty:
+        answer = TimeoutError()
+    if isinstance(answer, Exception):
+        patience.left -= time.monotonic() - start
+        raise answer
+    return answer
+
+
+def _check_disk(needed):
+    free = shutil.disk_usage(".").free
+    if free < needed + SPARE:
+        raise BadInput(f"{(needed + SPARE) / 1e6:.0f} MB of disk are needed and {free / 1e6:.0f} MB are free")
+
+
+def _digests(path):
+    """["sha256:...", "md5:..."] of the file `path`."""
+    digests = [hashlib.sha256(), hashlib.md5(usedforsecurity=False)]
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            for digest in digests:
+                digest.update(block)
+    return [f"{digest.name}:{digest.hexdigest()}" for digest in digests]
+
+
+def _state_path(part):
+    return part.with_name(part.name + ".json")
+
+
+def _read_state(part):
+    """What `_start` wrote for `part`, or None: then the download cannot be resumed."""
+    try:
+        state = json.loads(_state_path(part).read_text())
+        return state if isinstance(state["validator"], str) and isinstance(state["length"], int) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _size(part):
+    return part.stat().st_size if part.exists() else 0
+
+
+def _remove(part):
+    part.unlink(missing_ok=True)
+    _state_path(part).unlink(missing_ok=True)
+
+
+FILES = {"weights": [[WEIGHTS]], "train": [[TRAIN, TRAIN_ZIP]], "test": [[TEST_LABELS_ZIP], [TEST_ZIP]]}
+
+
+def main(arguments=None):
+    parser = command_line.Parser(description="Fetch files of the lab into this folder: AlexNet's published weights, "
+                                             "GTSRB's training photos, GTSRB's test photos with their labels.")
+    parser.add_argument("files", nargs="+", choices=FILES, metavar="weights|train|test", help="what to fetch")
+    args = parser.parse_args(arguments)
+    patience, failures = Patience(), []
+    for sources in (sources for name in args.files for sources in FILES[name]):
+        try:
+            path = files.find([source.name for source in sources]) or fetch(sources, patience)
+            command_line.result(f"{sources[0].name}: {path.resolve()}")
+        except NotFetched as error:
+            failures.append(str(error))
+    if failures:
+        raise BadInput(f"{'; '.join(failures)}: try again later")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,309 @@
+"""A file arrives whole and checked, or not at all, whatever the server and the network do."""
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fetch
+import files
+import weights
+from files import BadInput
+from server import Server
+
+CONTENT = np.random.default_rng(0).bytes(1_000_000)
+SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+def check(path):
+    if Path(path).read_bytes() != CONTENT:
+        raise BadInput(f"{path} holds something else")
+
+
+@pytest.fixture
+def make_server():
+    servers = []
+
+    def make(content=CONTENT, **settings):
+        servers.append(Server(content))
+        for name, value in settings.items():
+            setattr(servers[-1], name, value)
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(fetch, "STALL", 1)
+    monkeypatch.setattr(fetch, "SPARE", 0)
+
+
+def get(*servers, digests=()):
+    addresses = [server if isinstance(server, str) else server.address for server in servers]
+    digests = [*digests, *[None] * len(addresses)]
+    return fetch.fetch([fetch.Source("w.npy", dict(zip(addresses, digests)), check)], fetch.Patience())
+
+
+def assert_whole():
+    """The file is there, whole, and nothing else is."""
+    assert os.listdir() == ["w.npy"] and Path("w.npy").read_bytes() == CONTENT
+
+
+def assert_nothing(leftovers=False):
+    assert not Path("w.npy").exists()
+    assert leftovers or os.listdir() == []
+
+
+def test_a_whole_download_is_checked_and_says_so(make_server, capsys):
+    assert get(make_server()) == Path("w.npy")
+    assert_whole()
+    assert f"w.npy: content checked, SHA-256 {SHA256[7:]}, from 127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("digest", [SHA256, "md5:" + hashlib.md5(CONTENT).hexdigest()])
+def test_a_published_digest_is_verified(make_server, capsys, digest):
+    get(make_server(), digests=[digest])
+    assert_whole()
+    assert "w.npy: verified" in capsys.readouterr().err
+
+
+def test_a_file_with_another_digest_than_the_published_one_is_refused(make_server):
+    with pytest.raises(fetch.NotFetched, match="not the published one"):
+        get(make_server(), digests=["md5:" + 32 * "0"])
+    assert_nothing()
+
+
+@pytest.mark.parametrize("validator", [{}, {"etag": "", "modified": "Sat, 01 Oct 2016 10:00:00 GMT"}])
+def test_a_connection_cut_at_ten_places_is_resumed_at_each(make_server, validator):
+    server = make_server(cut=[1, 100_000, 7, 65_536, 1000, 262_144, 99_999, 12_345, 200_000, 3], **validator)
+    get(server)
+    assert_whole()
+    places = np.cumsum([1, 100_000, 7, 65_536, 1000, 262_144, 99_999, 12_345, 200_000, 3])
+    assert [request.get("Range") for request in server.requests] == [None, *(f"bytes={place}-" for place in places)]
+
+
+def test_a_part_is_kept_for_the_next_run_and_belongs_to_its_address(make_server):
+    broken, other = make_server(cut=[500_000, 0]), make_server(cut=[0])
+    with pytest.raises(fetch.NotFetched, match="500000 of 1000000 bytes|connection"):
+        get(broken, other)
+    assert_nothing(leftovers=True)
+    get(broken)
+    assert broken.requests[-1]["Range"] == "bytes=500000-"
+    assert "Range" not in other.requests[-1]
+    assert_whole()
+
+
+@pytest.mark.parametrize("settings", [{"ranges": False}, {"etag": ""}, {"etag": 'W/"weak"'}])
+def test_without_ranges_or_a_validator_a_download_starts_over(make_server, settings):
+    get(make_server(cut=[600_000], **settings))
+    assert_whole()
+
+
+def test_a_file_that_changes_between_two_halves_is_not_mixed(make_server):
+    server = make_server(bytes(1_000_000), etag='"old"', cut=[400_000, 0])
+    with pytest.raises(fetch.NotFetched):
+        get(server)
+    server.content, server.etag = CONTENT, '"new"'
+    get(server)
+    assert server.requests[-1]["If-Range"] == '"old"'
+    assert_whole()
+
+
+@pytest.mark.parametrize("damage", ["a byte more", "another length", "garbage beside it"])
+def test_a_damaged_part_is_not_built_upon(make_server, damage):
+    server = make_server(cut=[400_000, 0])
+    with pytest.raises(fetch.NotFetched):
+        get(server)
+    part, = Path().glob("*.part")
+    if damage == "a byte more":
+        part.write_bytes(part.read_bytes()[:-1] + b"??")
+    elif damage == "another length":
+        part.write_bytes(bytes(2_000_000))
+    else:
+        Path(f"{part}.json").write_text("{")
+    try:
+        get(server)
+    except fetch.NotFetched:  # found when the whole was checked, and then thrown away
+        assert_nothing()
+        get(server)
+    assert_whole()
+
+
+@pytest.mark.parametrize("settings, reason", [
+    ({"content": bytes(1_000_000)}, "the file there holds something else"),
+    ({"content": CONTENT[:-1]}, "the file there holds something else"),
+    ({"headers": {"Content-Length": 1_000_001}}, "another part than it was asked for"),
+    ({"headers": {"Content-Length": 999_999}}, "the file there holds something else"),
+    ({"content": b"<html>Sorry</html>", "headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
+    ({"content": b""}, "holds something else"),
+    ({"status": 404}, "404 Not Found"),
+    ({"status": 500}, "500 Internal Server Error"),
+    ({"status": 302, "headers": {"Location": "/again"}}, "302 .*redirect"),
+    ({"silent": True}, "no answer"),
+    ({"pace": 0.05}, r"only \d+ bytes came"),
+    ({"cut": [0, 0], "etag": ""}, "ended after 0 of 1000000 bytes"),
+])
+def test_a_bad_answer_is_refused_with_its_reason_and_the_next_address_tried(make_server, monkeypatch, settings, reason):
+    monkeypatch.setattr(fetch, "PATIENCE", 2)
+    bad = make_server(**settings)
+    with pytest.raises(fetch.NotFetched, match=f"w.npy could not be fetched .127.0.0.1:.*{reason}") as refusal:
+        get(bad)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
+    assert_nothing(leftovers=True)
+    bad.cut = settings.get("cut", [])
+    get(bad, make_server())
+    assert_whole()
+
+
+def test_a_server_that_stops_in_the_middle_is_left(make_server):
+    start = time.monotonic()
+    get(make_server(stop_after=1000), make_server())
+    assert time.monotonic() - start < 4
+    assert_whole()
+
+
+def test_a_redirect_is_followed(make_server):
+    get(make_server(status=302, headers={"Location": make_server().address}))
+    assert_whole()
+
+
+def test_nobody_waits_longer_than_the_patience_for_answers(make_server, monkeypatch):
+    monkeypatch.setattr(fetch, "PATIENCE", 1.5)
+    servers = [make_server(silent=True) for _ in range(4)]
+    patience, start = fetch.Patience(), time.monotonic()
+    for _ in range(2):  # weights and photos
+        with pytest.raises(fetch.NotFetched):
+            fetch.fetch([fetch.Source("w.npy", {server.address: None for server in servers}, check)], patience)
+    assert time.monotonic() - start < 2.5
+
+
+def test_a_name_that_is_never_resolved_uses_up_no_more_than_the_patience(make_server, monkeypatch):
+    monkeypatch.setattr(fetch, "PATIENCE", 1)
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **options: (
+        time.sleep(5) if host == "slow.invalid" else real(host, *rest, **options)))
+    start = time.monotonic()
+    get("http://slow.invalid/file", make_server())
+    assert time.monotonic() - start < 3
+    assert_whole()
+
+
+def test_a_dead_first_address_does_not_matter(make_server):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
+    get(dead, make_server())
+    assert_whole()
+
+
+def test_a_proxy_from_the_environment_is_used(make_server, monkeypatch):
+    proxy = make_server()
+    monkeypatch.setenv("http_proxy", proxy.address.removesuffix("/file"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    get("http://somewhere.invalid/file")
+    assert proxy.requests[0]["Host"] == "somewhere.invalid"
+    assert_whole()
+
+
+def test_a_disk_with_too_little_room_is_noticed_before_the_download(make_server, monkeypatch):
+    monkeypatch.setattr(fetch, "SPARE", 10**18)
+    with pytest.raises(fetch.NotFetched, match="MB of disk are needed"):
+        get(make_server())
+    assert_nothing()
+
+
+def test_a_file_that_comes_meanwhile_is_not_replaced(make_server, monkeypatch):
+    server = make_server()
+    source = fetch.Source("w.npy", {server.address: None}, lambda path: Path("w.npy").write_text("the user's"))
+    assert fetch.fetch([source], fetch.Patience()) == Path("w.npy")
+    assert os.listdir() == ["w.npy"] and Path("w.npy").read_text() == "the user's"
+
+
+FETCH = """
+import sys
+from pathlib import Path
+import fetch, files
+def check(path):
+    if Path(path).stat().st_size != 1_000_000:
+        raise files.BadInput("wrong")
+fetch.SPARE = 0
+fetch.fetch([fetch.Source("w.npy", {sys.argv[1]: None}, check)], fetch.Patience())
+"""
+
+
+def start(server, **options):
+    return subprocess.Popen([sys.executable, "-c", FETCH, server.address], env=os.environ | {"PYTHONPATH": str(files.HERE)},
+                            stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_process_killed_in_the_middle_is_no_loss(make_server):
+    server = make_server(pace=0.0001)
+    process = start(server)
+    while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert_nothing(leftovers=True)
+    server.pace = 0
+    assert start(server).wait() == 0
+    assert int(server.requests[-1]["Range"].removeprefix("bytes=").removesuffix("-")) > 1000
+    assert_whole()
+
+
+def test_two_processes_at_once_fetch_one_file(make_server):
+    server = make_server()
+    processes = [start(server) for _ in range(3)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert len(server.requests) == 1
+    assert_whole()
+
+
+def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, monkeypatch, capsys):
+    monkeypatch.setenv("LAB_OFFLINE", "0")
+    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {make_server(status=404).address: None}, check))
+    assert fetch.weights_file("auto") == weights.BUILTIN
+    notice = capsys.readouterr().err
+    assert notice.count("\n") == 1 and "the built-in ones, since bvlc-alexnet.npy could not be fetched" in notice
+    monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {make_server(status=404).address: None}, check))
+    monkeypatch.setattr(fetch, "TRAIN_ZIP", fetch.Source("train.zip", {make_server(status=500).address: None}, check))
+    with pytest.raises(BadInput, match="404 Not Found; .*500 Internal"):
+        fetch.data_path("auto", fetch.Patience())
+
+
+def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkeypatch):
+    server = make_server()
+    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
+    monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {server.address: None}, check))
+    assert fetch.weights_file("auto") == weights.BUILTIN  # LAB_OFFLINE=1
+    monkeypatch.delenv("LAB_OFFLINE")
+    assert fetch.weights_file("builtin") == weights.BUILTIN
+    for name in ("bvlc-alexnet.npy", "train.p"):  # there, if bad: never replaced
+        Path(name).write_text("mine")
+    assert fetch.weights_file("auto") == Path("bvlc-alexnet.npy")
+    assert fetch.data_path("auto", fetch.Patience()) == Path("train.p")
+    weights.load("builtin")
+    with pytest.raises(BadInput):
+        weights.load("auto")
+    assert server.requests == [] and Path("train.p").read_text() == "mine"
+
+
+def test_the_scripts_fetch_what_is_missing(make_server, monkeypatch):
+    monkeypatch.delenv("LAB_OFFLINE")
+    server = make_server()
+    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
+    monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {make_server(status=404).address: None}, check))
+    monkeypatch.setattr(fetch, "TRAIN_ZIP", fetch.Source("train.zip", {server.address: None}, check))
+    assert fetch.weights_file("auto") == Path("bvlc-alexnet.npy")
+    assert fetch.data_path("auto", fetch.Patience()) == Path("train.zip")
+    assert sorted(os.listdir()) == ["bvlc-alexnet.npy", "train.zip"]

@@ -49,11 +49,6 @@ class Source(NamedTuple):
     check: Callable  # called with the path of the whole file; raises BadInput if the content is wrong
 
 
-def _check_zip(path):
-    """Raise BadInput unless every file in the zip `path` can be unpacked."""
-    gtsrb.open_zip(path).testzip()
-
-
 WEIGHTS = Source("bvlc-alexnet.npy", {
     "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
     "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
@@ -69,9 +64,9 @@ TRAIN = Source("train.p", {
 _ARCHIVE = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
 TRAIN_ZIP = Source(gtsrb.TRAIN_ZIP, {f"{_ARCHIVE}/{gtsrb.TRAIN_ZIP}": None}, gtsrb.load)
 TEST_LABELS_ZIP = Source(gtsrb.TEST_LABELS_ZIP, {
-    f"{_ARCHIVE}/{gtsrb.TEST_LABELS_ZIP}": "md5:fe31e9c9270bbcd7b84b7f21a9d9d9e5"}, _check_zip)
+    f"{_ARCHIVE}/{gtsrb.TEST_LABELS_ZIP}": "md5:fe31e9c9270bbcd7b84b7f21a9d9d9e5"}, gtsrb.check_zip)
 TEST_ZIP = Source(gtsrb.TEST_ZIP, {
-    f"{_ARCHIVE}/{gtsrb.TEST_ZIP}": "md5:c7e4e6327067d32654124b0fe9e82185"}, _check_zip)
+    f"{_ARCHIVE}/{gtsrb.TEST_ZIP}": "md5:c7e4e6327067d32654124b0fe9e82185"}, gtsrb.check_zip)
 
 
 class Patience:

@@ -6,6 +6,7 @@
 - the authors' archives, `GTSRB_Final_Training_Images.zip` and so on, as they come.
 """
 
+import contextlib
 import csv
 import re
 import zipfile
@@ -29,6 +30,8 @@ TEST_LABELS_ZIP = "GTSRB_Final_Test_GT.zip"
 TRAINING = ("train.p", TRAIN_ZIP)  # what "auto" means, the first that is there
 
 FRAMES = 30  # photos in a track, that is, of one physical sign filmed while driving towards it
+
+_LARGEST_IN_ZIP = 10_000_000  # bytes: the authors' photos have up to 200,000, their lists fewer than 2,000,000
 
 # Where below a folder the authors' photos, and their lists, may be.
 _PLACES = ("", "Images", "{part}", "{part}/Images", "GTSRB", "GTSRB/{part}", "GTSRB/{part}/Images")
@@ -174,26 +177,35 @@ def _csv_files(folder):
     raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv of the authors', no Train.csv of Kaggle's")
 
 
-def open_zip(path):
-    """The zip file `path`, open. Raises BadInput for one that is damaged or cut short."""
+def check_zip(path):
+    """Raise BadInput unless all files in the zip `path` can be unpacked."""
+    with _open_zip(path) as archive:
+        if archive.testzip():
+            raise zipfile.BadZipFile
+
+
+@contextlib.contextmanager
+def _open_zip(path):
+    """The zip file `path`, open. Damage that is met while it is open raises BadInput, as does a file in it that is huge."""
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        with zipfile.ZipFile(path) as archive:
+            huge = next((member for member in archive.infolist() if member.file_size > _LARGEST_IN_ZIP), None)
+            if huge:
+                raise BadInput(f"{path} holds a file of {huge.file_size:,} bytes, which is none of GTSRB's: get it again")
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise BadInput(f"{path} is damaged or cut short: get it again") from error
 
 
 def _load_zip(path):
     """The photos in one of the authors' archives, which is not unpacked."""
-    with open_zip(path) as archive:
+    with _open_zip(path) as archive:
         root = zipfile.Path(archive)
-        try:
-            if not any("Final_Test/" in name for name in archive.namelist()):
-                return _load_photos(_csv_files(root))
-            labels_path = files.check(path.with_name(TEST_LABELS_ZIP), "the labels of GTSRB's test photos")
-            with open_zip(labels_path) as labels:
-                return _load_photos(_csv_files(zipfile.Path(labels)), root)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise BadInput(f"{path} or {TEST_LABELS_ZIP} is damaged: get it again") from error
+        if not any("Final_Test/" in name for name in archive.namelist()):
+            return _load_photos(_csv_files(root))
+        labels_path = files.check(path.with_name(TEST_LABELS_ZIP), "the labels of GTSRB's test photos")
+        with _open_zip(labels_path) as labels:
+            return _load_photos(_csv_files(zipfile.Path(labels)), root)
 
 
 def _load_photos(csv_files, root=None):

@@ -204,6 +204,22 @@ def test_a_damaged_archive_is_one_sentence(authors_copy):
             gtsrb.load("photos.zip")
 
 
+def test_a_check_of_an_archive_finds_one_wrong_byte_in_a_photo():
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.writestr("00000.ppm", b"P6 pixels")
+    gtsrb.check_zip("photos.zip")
+    Path("photos.zip").write_bytes(Path("photos.zip").read_bytes().replace(b"pixels", b"pixelz"))
+    with pytest.raises(BadInput, match="photos.zip is damaged"):
+        gtsrb.check_zip("photos.zip")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked():
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Final_Training/Images/00000/GT-00000.csv", bytes(50_000_000))
+    with pytest.raises(BadInput, match="50,000,000 bytes"):
+        gtsrb.load("bomb.zip")
+
+
 def edit(path, old, new):
     text = Path(path).read_text()
     assert old in text

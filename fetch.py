@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import shutil
 import threading
 import time
@@ -103,20 +104,31 @@ def _offline():
 
 def fetch(sources, patience):
     """The Path of the first of `sources` that can be had, fetched into the working directory. Raises NotFetched."""
+    name = sources[0].name
+    try:
+        files.make_folder(Path())
+        with _one_process_at_a_time(patience):
+            return _fetch(sources, patience)
+    except (OSError, BadInput) as error:  # of the folder's: what goes wrong with an address is told by `_fetch`
+        raise NotFetched(f"{name} could not be fetched ({_reason(error)})") from error
+
+
+def _fetch(sources, patience):
+    for source in sources:
+        if os.path.lexists(source.name):  # another process has just fetched it, or the user put there what is no file
+            return files.check(source.name, source.name)
+    addresses = [(source, address) for source in sources for address in source.addresses]
     reasons = []
-    with _one_process_at_a_time():
-        for source in sources:
-            if Path(source.name).exists():  # another process has just fetched it
-                return Path(source.name)
-        addresses = [(source, address) for source in sources for address in source.addresses]
-        for i, (source, address) in enumerate(addresses):
-            part = Path(f"{source.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
-            try:
-                return _fetch_from(source, address, part, patience, share=1 / (len(addresses) - i))
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                reasons.append(f"{urlsplit(address).netloc}: {_reason(error)}")
-                if not _read_state(part):  # it could not be gone on with
-                    _remove(part)
+    for i, (source, address) in enumerate(addresses):
+        part = _part(source, address)
+        try:
+            if patience.left < 0.01:
+                raise _Slow(f"not asked, since others had not answered in {PATIENCE} seconds")
+            return _fetch_from(source, address, part, patience, share=1 / (len(addresses) - i))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reasons.append(f"{urlsplit(address).netloc}: {_reason(error)}")
+            if not _read_state(part):  # it could not be gone on with
+                _remove(part)
     raise NotFetched(f"{sources[0].name} could not be fetched ({'; '.join(reasons)})")
 
 
@@ -129,26 +141,32 @@ class _Cut(OSError):
 
 
 def _reason(error):
-    """A few words on why an address was left."""
+    """A few words on what went wrong, in one line whatever a server sends."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"{error.code} {' '.join(str(error.reason).split())[:60]}"
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
-        error = error.reason
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = f"{error.code} {error.reason}"
+    else:
+        if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+            error = error.reason
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            reason = "no answer"
+    return files.shorten("".join(c if c.isprintable() else " " for c in reason))
 
 
 @contextlib.contextmanager
-def _one_process_at_a_time():
-    """A lock on the working directory, which ends with the process, however that ends."""
+def _one_process_at_a_time(patience):
+    """A lock on the working directory, which ends with the process, however that ends. Raises OSError if it is kept."""
     folder = os.open(".", os.O_RDONLY)
+    deadline = time.monotonic() + patience.left
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            notice("Another process is fetching files into this folder: waiting for it.")
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise OSError("another process is fetching files into this folder") from error
+                time.sleep(0.1)
         yield
     finally:
         os.close(folder)
@@ -159,10 +177,11 @@ def _fetch_from(source, address, part, patience, share):
 
     Raises what went wrong.
     """
+    pace = _Pace()
     for _ in range(ATTEMPTS):
         before = _size(part)
         try:
-            _download(address, part, source.name, patience, share)
+            _download(address, part, source.name, patience, share, pace)
             break
         except _Cut:
             if _size(part) <= before:  # no use to go on here; the part stays for another day
@@ -179,21 +198,21 @@ def _fetch_from(source, address, part, patience, share):
     except BadInput as error:
         _remove(part)
         raise BadInput(str(error).replace(str(part), "the file there")) from error
-    verified = set(digests) & set(source.addresses.values())
-    sha256 = digests[0].partition(":")[2]
-    notice(f"{source.name}: {'verified' if verified else 'content checked'}, SHA-256 {sha256}, from {urlsplit(address).netloc}")
     try:
         os.link(part, source.name)  # a rename would replace a file that the user has put there meanwhile
-    except FileExistsError:
-        pass
+    except FileExistsError as error:
+        raise BadInput(f"a {source.name} that was put there meanwhile is kept") from error
     except OSError:  # a file system without links
         part.rename(source.name)
-    for leftover in Path().glob(f"{source.name}.*.part"):
-        _remove(leftover)
+    verified = set(digests) & set(source.addresses.values())
+    notice(f"{source.name}: {'verified' if verified else 'content checked'}, SHA-256 {digests[0].partition(':')[2]}, "
+           f"from {urlsplit(address).netloc}")
+    for other in source.addresses:
+        _remove(_part(source, other))
     return Path(source.name)
 
 
-def _download(address, part, name, patience, share):
+def _download(address, part, name, patience, share, pace):
     """Bring `part` to the whole file at `address`, from where it stopped if that can be. Raises what went wrong."""
     state = _read_state(part)
     have = _size(part) if state else 0
@@ -208,22 +227,33 @@ def _download(address, part, name, patience, share):
         request.add_header("If-Range", state["validator"])
     try:
         response = _open(request, patience, share)
+        goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        unusable = goes_on and not (have and _continues(response, have, state))
     except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
+        unusable = True
+    if unusable and not have:
+        raise BadInput("a part was sent although all was asked for")
+    if unusable:  # then all of it, from the start
         _remove(part)
-        return _download(address, part, name, patience, share)
+        return _download(address, part, name, patience, share, pace)
 
-    with response:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the whole file: it has changed, or no part was asked for
-            have = 0
-            state = _start(response, part)
-        elif not have or response.headers.get("Content-Range") != f"bytes {have}-{state['length'] - 1}/{state['length']}":
-            _remove(part)
-            raise _Cut("the server sent another part than it was asked for")
-        else:
-            _check_disk(state["length"] - have)
-        _copy(response, part, have, state["length"], name)
+    if goes_on:
+        _check_disk(state["length"] - have)
+    else:  # no part was asked for, or the file has changed
+        have, state = 0, _start(response, part)
+    if have == 0:
+        size = f"{state['length'] / 1e6:.1f} MB" if state["length"] else "of unknown size"
+        notice(f"Fetching {name} ({size}) from {urlsplit(address).netloc}")
+    _copy(response, part, have, state["length"], name, pace)
+
+
+def _continues(response, have, state):
+    """Whether a 206 goes on at byte `have` of the same file: some servers heed Range and not If-Range."""
+    length, validator = state["length"], state["validator"]
+    return (response.headers.get("Content-Range") == f"bytes {have}-{length - 1}/{length}"
+            and validator in (response.headers.get("ETag"), response.headers.get("Last-Modified")))
 
 
 def _start(response, part):
@@ -231,9 +261,11 @@ def _start(response, part):
     if response.headers.get_content_type() == "text/html":
         raise BadInput("a web page is there instead of the file")
     length = response.headers.get("Content-Length", "")
+    if length and not re.fullmatch(r"[0-9]{1,10}", length):
+        raise BadInput("the length of the file is no sensible number")
     etag = response.headers.get("ETag", "")
     state = {"validator": etag if etag.startswith('"') else response.headers.get("Last-Modified"),
-             "length": int(length) if length.isdecimal() else None}
+             "length": int(length) if length else None}
     _remove(part)
     _check_disk(state["length"] or 0)
     if state["validator"] and state["length"]:
@@ -241,35 +273,69 @@ def _start(response, part):
     return state
 
 
-def _copy(response, part, have, length, name):
+class _Pace:
+    """Notices when a download hardly flows, over all connections that it takes."""
+
+    def __init__(self):
+        self.start, self.bytes = time.monotonic(), 0
+
+    def count(self, size):
+        """`size` more bytes have come. Raises _Slow if too few have in the last STALL seconds."""
+        self.bytes += size
+        elapsed = time.monotonic() - self.start
+        if elapsed > STALL:
+            if self.bytes < SLOWEST * elapsed:
+                raise _Slow(f"only {self.bytes} bytes came in {elapsed:.0f} seconds")
+            self.start, self.bytes = time.monotonic(), 0
+
+
+def _copy(response, part, have, length, name, pace):
     """Append the rest of the response to `part`. Raises _Cut when it ends early and _Slow when it hardly flows."""
-    window_start, window_bytes = time.monotonic(), 0
     with part.open("ab") as file, tqdm(total=length, initial=have, desc=name, unit="B", unit_scale=True, disable=None,
                                        leave=False) as progress:
-        while block := _read(response):
+        for block in _blocks(response):
+            if length is None:
+                _check_disk(len(block))
             file.write(block)
             progress.update(len(block))
             have += len(block)
-            window_bytes += len(block)
-            elapsed = time.monotonic() - window_start
-            if elapsed > STALL:
-                if window_bytes < SLOWEST * elapsed:
-                    raise _Slow(f"only {window_bytes} bytes came in {elapsed:.0f} seconds")
-                window_start, window_bytes = time.monotonic(), 0
+            pace.count(len(block))
+            if length is not None and have >= length:
+                break
         file.flush()
         os.fsync(file.fileno())
-    if length is not None and have != length:
+    pace.count(0)
+    if length is not None and have < length:
         raise _Cut(f"the connection ended after {have} of {length} bytes")
 
 
-def _read(response):
-    """What has come of the response, b"" at its end. Raises _Slow when nothing comes, _Cut when the connection breaks."""
-    try:
-        return response.read1(BLOCK)
-    except TimeoutError as error:
-        raise _Slow(f"nothing came for {STALL} seconds") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Cut("the connection broke") from error
+def _blocks(response):
+    """The bytes of the response as they come. Raises _Slow when none come, _Cut when the connection breaks.
+
+    A thread reads them: a socket's time-out starts anew with every byte, also with those that carry nothing.
+    """
+    blocks = queue.Queue(maxsize=16)
+
+    def read():
+        try:
+            with response:
+                while block := response.read1(BLOCK):
+                    blocks.put(block)
+            blocks.put(b"")
+        except Exception as error:  # whatever it is, it is raised below
+            blocks.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            block = blocks.get(timeout=STALL)
+        except queue.Empty:
+            raise _Slow(f"nothing came for {STALL} seconds") from None
+        if isinstance(block, Exception):
+            raise _Cut("the connection broke") from block
+        if not block:
+            return
+        yield block
 
 
 def _open(request, patience, share):
@@ -285,7 +351,7 @@ def _open(request, patience, share):
     start = time.monotonic()
     threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=max(patience.left * share, 0.001))
+        answer = answers.get(timeout=patience.left * share)
     except queue.Empty:
         answer = TimeoutError()
     if isinstance(answer, Exception):
@@ -310,6 +376,11 @@ def _digests(path):
     return [f"{digest.name}:{digest.hexdigest()}" for digest in digests]
 
 
+def _part(source, address):
+    """Where a download of `source` from `address` goes until it is whole."""
+    return Path(f"{source.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+
+
 def _state_path(part):
     return part.with_name(part.name + ".json")
 
@@ -319,7 +390,7 @@ def _read_state(part):
     try:
         state = json.loads(_state_path(part).read_text())
         return state if isinstance(state["validator"], str) and isinstance(state["length"], int) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -328,11 +399,17 @@ def _size(part):
 
 
 def _remove(part):
-    part.unlink(missing_ok=True)
-    _state_path(part).unlink(missing_ok=True)
+    for path in (part, _state_path(part)):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
-FILES = {"weights": [[WEIGHTS]], "train": [[TRAIN, TRAIN_ZIP]], "test": [[TEST_LABELS_ZIP], [TEST_ZIP]]}
+# What each word on the command line means: names under which it may be here already, and where it is had from.
+FILES = {
+    "weights": [(weights.PUBLISHED, [WEIGHTS])],
+    "train": [(gtsrb.TRAINING, [TRAIN, TRAIN_ZIP])],
+    "test": [([source.name], [source]) for source in (TEST_LABELS_ZIP, TEST_ZIP)],
+}
 
 
 def main(arguments=None):
@@ -340,11 +417,17 @@ def main(arguments=None):
                                              "GTSRB's training photos, GTSRB's test photos with their labels.")
     parser.add_argument("files", nargs="+", choices=FILES, metavar="weights|train|test", help="what to fetch")
     args = parser.parse_args(arguments)
+    if _offline():
+        raise BadInput("LAB_OFFLINE is set, which forbids fetching: unset it, or set it to 0")
     patience, failures = Patience(), []
-    for sources in (sources for name in args.files for sources in FILES[name]):
+    for names, sources in (entry for name in args.files for entry in FILES[name]):
         try:
-            path = files.find([source.name for source in sources]) or fetch(sources, patience)
-            command_line.result(f"{sources[0].name}: {path.resolve()}")
+            path = files.find(names)
+            if path:
+                next((source for source in sources if source.name == path.name), sources[0]).check(path)
+            else:
+                path = fetch(sources, patience)
+            command_line.result(path.resolve())
         except NotFetched as error:
             failures.append(str(error))
     if failures:

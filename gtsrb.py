@@ -188,7 +188,13 @@ def check_zip(path):
 def _open_zip(path):
     """The zip file `path`, open. Damage that is met while it is open raises BadInput, as does a file in it that is huge."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{path} is damaged or cut short: get it again") from error
+    try:
+        with archive:
+            if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in archive.infolist()):
+                raise BadInput(f"{path} is compressed in another way than GTSRB's archives: get it again")
             huge = next((member for member in archive.infolist() if member.file_size > _LARGEST_IN_ZIP), None)
             if huge:
                 raise BadInput(f"{path} holds a file of {huge.file_size:,} bytes, which is none of GTSRB's: get it again")

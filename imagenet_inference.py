@@ -25,10 +25,9 @@ def main(arguments=None):
     caffe = args.preprocess == "caffe"
     read = photos.read_caffe if caffe else photos.read_imagenet
     features = np.stack([read(path) for path in args.photos or photos.SAMPLES])
-    weights_file = fetch.weights_file(args.weights)
-    if caffe and weights_file.resolve() == weights.BUILTIN:
+    alexnet_weights = weights.load(fetch.weights_file(args.weights))
+    if caffe and weights.known_classes(alexnet_weights) < 1000:
         raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: the built-in weights were trained on the lab's RGB photos")
-    alexnet_weights = weights.load(weights_file)
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with command_line.quiet_import():

@@ -100,9 +100,14 @@ def check(weights, name="weights"):
                 raise BadInput(f"{name}: {layer} {kind} hold values that are not finite")
 
 
+def known_classes(weights):
+    """How many of the 1000 classes `weights` can tell: 202 for the built-in ones, all for the published ones."""
+    return int(np.count_nonzero(weights["fc8"][1] > _UNKNOWN_BIAS))
+
+
 def warn_of_unknown_classes(weights):
-    """Say on stderr, in one line, if `weights` do not know all 1000 classes, as the built-in ones do not."""
-    known = np.count_nonzero(weights["fc8"][1] > _UNKNOWN_BIAS)
+    """Say on stderr, in one line, if `weights` do not know all 1000 classes."""
+    known = known_classes(weights)
     if known < SHAPES["fc8"][1]:
         notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
 

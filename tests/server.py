@@ -10,14 +10,14 @@ class Server:
 
     etag, modified: the validators it sends, "" for none; ranges: whether it honours Range; cut: how many bytes each
     connection sends before it breaks, from the front of the list; stop_after: how many bytes come before no more does;
-    pace: seconds between bytes; status, headers: of the answer; silent: accept and never answer. `requests` collects the
-    headers that came.
+    pace: seconds between bytes; spread: seconds over which a body is sent; status, headers: of the answer; silent: accept
+    and never answer; deaf: heed Range and not If-Range. `requests` collects the headers that came.
     """
 
     def __init__(self, content):
         self.content, self.etag, self.modified, self.ranges = content, '"1"', "", True
         self.cut, self.pace, self.status, self.headers, self.silent = [], 0, 200, {}, False
-        self.stop_after = None
+        self.stop_after, self.spread, self.deaf = None, 0, False
         self.requests = []
         handler = type("Handler", (_Handler,), {"server_state": self})
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -45,7 +45,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         content, start, status = state.content, 0, state.status
         asked = self.headers.get("Range")
-        if asked and state.ranges and self.headers.get("If-Range") in (state.etag or None, state.modified or None):
+        same = self.headers.get("If-Range") in (state.etag or None, state.modified or None)
+        if asked and state.ranges and (same or state.deaf):
             start, status = int(asked.removeprefix("bytes=").removesuffix("-")), 206
         self.send_response(status)
         if status == 206:
@@ -60,9 +61,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = body[:state.cut.pop(0)]
         body = body[:state.stop_after]
         try:
-            for i in range(0, len(body), 1 if state.pace else len(body)):
-                self.wfile.write(body[i:i + 1] if state.pace else body)
-                time.sleep(state.pace)
+            size = 1 if state.pace else len(body) // 50 + 1 if state.spread else len(body) or 1
+            for i in range(0, len(body), size):
+                self.wfile.write(body[i:i + size])
+                time.sleep(state.pace or state.spread / 50)
             if state.stop_after is not None:
                 self.wfile.flush()
                 time.sleep(60)

@@ -1,17 +1,21 @@
 """A file arrives whole and checked, or not at all, whatever the server and the network do."""
 
+import contextlib
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import command_line
 import fetch
 import files
 import weights
@@ -97,9 +101,9 @@ def test_a_part_is_kept_for_the_next_run_and_belongs_to_its_address(make_server)
     with pytest.raises(fetch.NotFetched, match="500000 of 1000000 bytes|connection"):
         get(broken, other)
     assert_nothing(leftovers=True)
-    get(broken)
+    get(broken, other)
     assert broken.requests[-1]["Range"] == "bytes=500000-"
-    assert "Range" not in other.requests[-1]
+    assert len(other.requests) == 1
     assert_whole()
 
 
@@ -109,13 +113,14 @@ def test_without_ranges_or_a_validator_a_download_starts_over(make_server, setti
     assert_whole()
 
 
-def test_a_file_that_changes_between_two_halves_is_not_mixed(make_server):
-    server = make_server(bytes(1_000_000), etag='"old"', cut=[400_000, 0])
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_file_that_changes_between_two_halves_is_not_mixed(make_server, deaf):
+    server = make_server(bytes(1_000_000), etag='"old"', cut=[400_000, 0], deaf=deaf)
     with pytest.raises(fetch.NotFetched):
         get(server)
     server.content, server.etag = CONTENT, '"new"'
     get(server)
-    assert server.requests[-1]["If-Range"] == '"old"'
+    assert '"old"' in [request.get("If-Range") for request in server.requests]
     assert_whole()
 
 
@@ -131,24 +136,28 @@ def test_a_damaged_part_is_not_built_upon(make_server, damage):
         part.write_bytes(bytes(2_000_000))
     else:
         Path(f"{part}.json").write_text("{")
-    try:
-        get(server)
-    except fetch.NotFetched:  # found when the whole was checked, and then thrown away
+    if damage == "a byte more":  # which is found when the whole is checked, and then thrown away
+        with pytest.raises(fetch.NotFetched, match="holds something else"):
+            get(server)
         assert_nothing()
-        get(server)
+    get(server)
+    assert "Range" not in server.requests[-1]
     assert_whole()
 
 
 @pytest.mark.parametrize("settings, reason", [
     ({"content": bytes(1_000_000)}, "the file there holds something else"),
     ({"content": CONTENT[:-1]}, "the file there holds something else"),
-    ({"headers": {"Content-Length": 1_000_001}}, "another part than it was asked for"),
+    ({"headers": {"Content-Length": 1_000_001}}, "ended after 1000000 of 1000001 bytes"),
     ({"headers": {"Content-Length": 999_999}}, "the file there holds something else"),
     ({"content": b"<html>Sorry</html>", "headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
     ({"content": b""}, "holds something else"),
     ({"status": 404}, "404 Not Found"),
     ({"status": 500}, "500 Internal Server Error"),
     ({"status": 302, "headers": {"Location": "/again"}}, "302 .*redirect"),
+    ({"status": 206}, "a part was sent although all"),
+    ({"headers": {"Content-Length": "9" * 400}}, "no sensible number"),
+    ({"headers": {"Content-Length": "-1"}}, "no sensible number"),
     ({"silent": True}, "no answer"),
     ({"pace": 0.05}, r"only \d+ bytes came"),
     ({"cut": [0, 0], "etag": ""}, "ended after 0 of 1000000 bytes"),
@@ -170,6 +179,89 @@ def test_a_server_that_stops_in_the_middle_is_left(make_server):
     get(make_server(stop_after=1000), make_server())
     assert time.monotonic() - start < 4
     assert_whole()
+
+
+def test_a_file_of_unknown_length_is_fetched(make_server):
+    get(make_server(headers={"Content-Length": ""}))
+    assert_whole()
+
+
+def raw_server(*parts):
+    """The address of a server that sends `parts`, bytes or seconds to wait, whatever is asked."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            with contextlib.suppress(OSError), connection:
+                connection.recv(10_000)
+                for part in parts:
+                    connection.sendall(part) if isinstance(part, bytes) else time.sleep(part)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("parts, reason", [
+    ([CHUNKED, b"F4240\r\n" + CONTENT[:5000]], "connection broke"),
+    ([CHUNKED, b"1;", *[b"x", 0.2] * 30], "nothing came for 1 seconds"),
+    ([b"SSH-2.0-OpenSSH\r\n\x1b[31m" + b"x" * 5000 + b"\r\n"], "127.0.0.1"),
+    ([b"HTTP/1.1 200 OK\r\n", *[b"X-Drip: 1\r\n", 0.2] * 30], "no answer"),
+    ([], "127.0.0.1"),
+])
+def test_what_is_hardly_http_is_left_in_time_and_in_one_line(make_server, monkeypatch, parts, reason):
+    monkeypatch.setattr(fetch, "PATIENCE", 2)
+    start = time.monotonic()
+    with pytest.raises(fetch.NotFetched, match=reason) as refusal:
+        get(raw_server(*parts))
+    assert time.monotonic() - start < 4
+    assert str(refusal.value).isprintable() and len(str(refusal.value)) < 200
+    assert_nothing()
+
+
+def test_a_server_that_sends_a_byte_a_connection_is_left_too(make_server, monkeypatch):
+    monkeypatch.setattr(fetch, "STALL", 0.2)
+    server = make_server(cut=[1] * 1000, spread=2.5)  # 0.05 seconds for the one byte
+    with pytest.raises(fetch.NotFetched, match="bytes came in"):
+        get(server)
+    assert 1 < len(server.requests) < 10
+
+
+def test_a_folder_that_cannot_be_used_is_a_reason(make_server, monkeypatch):
+    server = make_server()
+    Path("gone").mkdir()
+    monkeypatch.chdir("gone")
+    os.rmdir(Path.cwd())
+    with pytest.raises(fetch.NotFetched, match="w.npy could not be fetched"):
+        get(server)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("make", [lambda: os.symlink("nowhere", "w.npy"), lambda: os.mkdir("w.npy")])
+def test_what_stands_in_the_way_of_the_final_name_is_left_alone(make_server, make):
+    make()
+    server = make_server()
+    with pytest.raises(fetch.NotFetched, match="w.npy"):
+        get(server)
+    assert server.requests == [] and os.path.lexists("w.npy")
+
+
+def test_other_files_beside_it_are_left_alone(make_server):
+    Path("w.npy.mine.part").write_text("mine")
+    get(make_server())
+    assert sorted(os.listdir()) == ["w.npy", "w.npy.mine.part"]
+
+
+def test_an_address_that_is_not_asked_any_more_is_said_to_be_so(make_server, monkeypatch):
+    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
+    silent = make_server(silent=True)
+    patience = fetch.Patience()
+    for reason in ("no answer", "not asked"):
+        with pytest.raises(fetch.NotFetched, match=reason):
+            fetch.fetch([fetch.Source("w.npy", {silent.address: None}, check)], patience)
 
 
 def test_a_redirect_is_followed(make_server):
@@ -224,19 +316,21 @@ def test_a_disk_with_too_little_room_is_noticed_before_the_download(make_server,
 def test_a_file_that_comes_meanwhile_is_not_replaced(make_server, monkeypatch):
     server = make_server()
     source = fetch.Source("w.npy", {server.address: None}, lambda path: Path("w.npy").write_text("the user's"))
-    assert fetch.fetch([source], fetch.Patience()) == Path("w.npy")
-    assert os.listdir() == ["w.npy"] and Path("w.npy").read_text() == "the user's"
+    with pytest.raises(fetch.NotFetched, match="put there meanwhile is kept"):
+        fetch.fetch([source], fetch.Patience())
+    assert Path("w.npy").read_text() == "the user's"
 
 
 FETCH = """
 import sys
 from pathlib import Path
-import fetch, files
+import command_line, fetch, files
 def check(path):
     if Path(path).stat().st_size != 1_000_000:
         raise files.BadInput("wrong")
 fetch.SPARE = 0
-fetch.fetch([fetch.Source("w.npy", {sys.argv[1]: None}, check)], fetch.Patience())
+source = fetch.Source("w.npy", {sys.argv[1]: None}, check)
+command_line.run(lambda: fetch.fetch([source], fetch.Patience()))
 """
 
 
@@ -261,12 +355,68 @@ def test_a_process_killed_in_the_middle_is_no_loss(make_server):
 
 
 def test_two_processes_at_once_fetch_one_file(make_server):
-    server = make_server()
+    server = make_server(spread=1.5)  # so that they meet
     processes = [start(server) for _ in range(3)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert len(server.requests) == 1
     assert_whole()
+
+
+def test_a_process_goes_on_where_another_was_killed_while_it_waited(make_server):
+    server = make_server(spread=3)
+    first = start(server)
+    while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
+        time.sleep(0.01)
+    second = start(server)
+    time.sleep(0.7)
+    first.kill()
+    server.spread = 0
+    assert second.wait() == 0
+    assert [bool(request.get("Range")) for request in server.requests] == [False, True]
+    first.communicate()
+    assert_whole()
+
+
+def test_ctrl_c_leaves_a_part_to_go_on_with(make_server):
+    server = make_server(spread=20)
+    process = start(server, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert (process.wait(timeout=5), process.communicate()[1].splitlines()[-1]) == (130, "Interrupted.")
+    server.spread = 0
+    assert start(server).wait() == 0
+    assert "Range" in server.requests[-1]
+    assert_whole()
+
+
+@pytest.fixture
+def sources(make_server, monkeypatch):
+    """fetch.py's files, each from a server of ours."""
+    made = {name: [(names, [fetch.Source(source.name, {make_server().address: None}, check) for source in sources])
+                   for names, sources in entries] for name, entries in fetch.FILES.items()}
+    monkeypatch.setattr(fetch, "FILES", made)
+    monkeypatch.setenv("LAB_OFFLINE", "0")
+
+
+def test_fetch_py_says_where_the_files_are(sources, capsys):
+    for _ in range(2):
+        assert command_line.exit_status(lambda: fetch.main(["weights", "train", "test"])) == 0
+        assert capsys.readouterr().out.splitlines() == [str(Path(name).resolve()) for name in (
+            "bvlc-alexnet.npy", "train.p", "GTSRB_Final_Test_GT.zip", "GTSRB_Final_Test_Images.zip")]
+
+
+@pytest.mark.parametrize("spoil, sentence", [
+    (lambda monkeypatch: Path("train.p").write_text("mine"), "train.p holds something else"),
+    (lambda monkeypatch: monkeypatch.setenv("LAB_OFFLINE", "1"), "LAB_OFFLINE is set"),
+    (lambda monkeypatch: monkeypatch.setattr(fetch, "PATIENCE", 0), "train.p could not be fetched .* try again later"),
+])
+def test_fetch_py_fails_in_one_sentence(sources, capsys, monkeypatch, spoil, sentence):
+    spoil(monkeypatch)
+    assert command_line.exit_status(lambda: fetch.main(["train"])) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and re.search(sentence, output.err)
 
 
 def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, monkeypatch, capsys):

@@ -18,8 +18,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -339,7 +340,7 @@ def _blocks(response):
 
 
 def _open(request, patience, share):
-    """The answer to `request`, given up after a `share` of the patience that is left. (A look-up of a name knows no time-out.)"""
+    """The answer to `request`, given up after a `share` of the patience that is left: a look-up of a name knows no time-out."""
     answers = queue.SimpleQueue()
 
     def ask():

@@ -3,7 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
-BATCH = 128  # images at a time: more is no faster on a CPU, and every 128 take 0.5 GB while they pass
+BATCH = 128  # images at a time: on a CPU more are no faster, and only take more memory
 
 
 def run(session, output, images, features, description="Images"):

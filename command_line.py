@@ -55,7 +55,7 @@ def result(text):
 
 @contextlib.contextmanager
 def quiet_import():
-    """Imports TensorFlow in silence, and lets Ctrl-C end the program in the middle of it.
+    """Around the import of TensorFlow: keeps its log from the user.
 
     TF_CPP_MIN_LOG_LEVEL alone leaves six lines of TensorFlow's, written before it has read that variable: file
     descriptor 2 is turned away meanwhile. A TF_CPP_MIN_LOG_LEVEL that the user has set is respected, noise included.

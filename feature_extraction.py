@@ -32,7 +32,7 @@ def main(arguments=None):
         from alexnet import AlexNet
         from preprocessing import preprocess
 
-    trained = sign_layer.find(args.model, weights.identity(weights_file))
+    trained = sign_layer.find(args.model, weights_file)
     if not trained:
         command_line.notice(f"{args.model} holds no trained layer: this one is untrained and only guesses. "
                             "Train one with train_feature_extraction.py.")

@@ -12,7 +12,6 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-
 from typing import NamedTuple, Optional
 
 import numpy as np

@@ -16,6 +16,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 import files
+import weights
 from files import BadInput
 from gtsrb import CLASSES
 
@@ -28,9 +29,9 @@ def build(fc7, seed=0):
     """
     with tf.name_scope("signs"):
         initial = tf.truncated_normal([fc7.shape.as_list()[-1], CLASSES], stddev=0.01, seed=seed)
-        weights = tf.Variable(initial, name="weights", use_resource=True)
-        biases = tf.Variable(tf.zeros(CLASSES), name="biases", use_resource=True)
-        return tf.nn.xw_plus_b(fc7, weights, biases, name="logits")
+        W = tf.Variable(initial, name="weights", use_resource=True)
+        b = tf.Variable(tf.zeros(CLASSES), name="biases", use_resource=True)
+        return tf.nn.xw_plus_b(fc7, W, b, name="logits")
 
 
 def variables():
@@ -58,10 +59,10 @@ def save(session, folder, weights_identity):
         raise BadInput(f"the trained layer could not be saved in {folder}: {reason}") from error
 
 
-def find(folder, weights_identity):
+def find(folder, weights_file):
     """The checkpoint (a str for `restore`) of the trained layer in `folder`, None if there is none.
 
-    Raises BadInput for a damaged model.json, and when the layer was trained on other weights than `weights_identity`.
+    Raises BadInput for a damaged model.json, and when the layer was trained on other weights than `weights_file`.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -77,10 +78,10 @@ def find(folder, weights_identity):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise BadInput(f"{manifest} is damaged: train the layer again") from error
-    if digest != weights_identity["sha256"]:
-        here = weights_identity["name"]
-        needed = f"another version of {name}" if name == here else name
-        raise BadInput(f"the layer in {folder} was trained on {needed} (SHA-256 {digest:.12}...), not on {here}: "
+    here = weights.identity(weights_file)
+    if digest != here["sha256"]:
+        needed = f"another version of {name}" if name == here["name"] else name
+        raise BadInput(f"the layer in {folder} was trained on {needed} (SHA-256 {digest:.12}...), not on {here['name']}: "
                        "give those weights with --weights, or train the layer again")
     return str(folder / checkpoint)
 

@@ -88,7 +88,7 @@ def exit_status(main):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a photo's name may be no text
     try:
-        main()
+        _interruptible(main)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -110,6 +110,39 @@ def exit_status(main):
         sentence = f"the package {error.name} is not installed here: run `make lab` once and start this with .venv/bin/python"
     notice(f"{os.path.basename(sys.argv[0])}: " + sentence.replace("\n", "\\n"))
     return 2
+
+
+def _interruptible(main):
+    """Call `main`. Whatever it raises once Ctrl-C was pressed becomes a KeyboardInterrupt.
+
+    A KeyboardInterrupt may be raised below compiled code, which turns it into an error of its own (SystemError,
+    InvalidArgumentError), or where nothing can be raised, in a `__del__`: the process then ends at once.
+    """
+    pressed = []
+
+    def interrupt(number, frame):
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    def unraisable(event):
+        if not pressed:
+            return unraisable_before(event)
+        notice("Interrupted.")
+        os._exit(130)
+
+    interrupt_before, unraisable_before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    if interrupt_before is signal.default_int_handler:  # a shell has its background jobs ignore Ctrl-C
+        signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = unraisable
+    try:
+        main()
+    except BaseException:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        sys.unraisablehook = unraisable_before
+        signal.signal(signal.SIGINT, interrupt_before)
 
 
 def _open_standard_streams():

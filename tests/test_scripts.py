@@ -292,14 +292,38 @@ def test_help_and_imports_come_without_tensorflow_and_leave_no_trace(script):
     assert os.listdir() == []
 
 
-def test_ctrl_c_is_exit_status_130(capsys):
-    def interrupted():
-        raise KeyboardInterrupt
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
 
+
+def press_ctrl_c_below_compiled_code():
+    try:
+        press_ctrl_c()
+    except KeyboardInterrupt as error:
+        raise SystemError("returned a result with an exception set") from error
+
+
+@pytest.mark.parametrize("main", [press_ctrl_c, press_ctrl_c_below_compiled_code])
+def test_ctrl_c_is_exit_status_130(main, capsys):
     handler = signal.getsignal(signal.SIGINT)
-    assert command_line.exit_status(interrupted) == 130
+    assert command_line.exit_status(main) == 130
     signal.signal(signal.SIGINT, handler)
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_ctrl_c_where_nothing_can_be_raised_ends_the_process():
+    code = """
+import command_line, signal, time
+class Closing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def main():
+    Closing()
+    time.sleep(60)
+command_line.run(main)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(files.HERE)})
+    assert (run.returncode, run.stderr) == (130, "Interrupted.\n")
 
 
 @pytest.mark.parametrize("redirection, status", [

@@ -20,15 +20,11 @@ lab: .venv/complete
 	@echo "== traffic_sign_inference.py: the same network on signs, which it does not know"
 	@$(PY) traffic_sign_inference.py
 	@echo
-	@if [ -e train.p ] || [ -e GTSRB_Final_Training_Images.zip ] || [ "$$LAB_OFFLINE" = 0 ]; then \
-		echo "== train_feature_extraction.py: a new layer that knows them" && \
-		$(PY) train_feature_extraction.py && \
-		echo && \
-		echo "== feature_extraction.py: the same signs again" && \
-		$(PY) feature_extraction.py; \
-	else \
-		echo "There is no train.p here, so no layer for the signs is trained: README.md tells how to go on."; \
-	fi
+	@echo "== train_feature_extraction.py: a new layer that knows them"
+	@$(PY) train_feature_extraction.py --model lab-model
+	@echo
+	@echo "== feature_extraction.py: the same signs again"
+	@$(PY) feature_extraction.py --model lab-model
 
 test: .venv/complete
 	@$(PY) -m pytest -q tests

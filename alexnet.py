@@ -30,7 +30,12 @@ def lrn(features, name="lrn"):
     Caffe writes alpha = 1e-4 and divides it by the 5 channels; TensorFlow does not divide: 2e-5. (The paper has the
     sum start from 2 instead of 1; BVLC's weights were trained with 1.)
     """
-    return tf.nn.local_response_normalization(features, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75, name=name)
+    with tf.name_scope(name) as scope:
+        # A 1x1 convolution with a banded matrix and two square roots take less time than TensorFlow's own operation.
+        channels = features.shape.as_list()[-1]
+        neighbours = tf.linalg.band_part(tf.ones([channels, channels]), 2, 2)[None, None]
+        root = tf.rsqrt(1 + 1e-4 / 5 * tf.nn.conv2d(features * features, neighbours, strides=1, padding="SAME"))
+        return tf.multiply(features, root * tf.sqrt(root), name=scope)
 
 
 def max_pool(features, name="max_pool"):

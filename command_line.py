@@ -105,7 +105,7 @@ def exit_status(main):
                 return 0
             sentence = f"the results cannot be printed: {error.strerror or error}"
     except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] not in ("numpy", "PIL", "tensorflow", "tqdm"):
+        if error.name.partition(".")[0] not in ("matplotlib", "numpy", "PIL", "scipy", "tensorflow", "tqdm"):
             raise
         sentence = f"the package {error.name} is not installed here: run `make lab` once and start this with .venv/bin/python"
     notice(f"{os.path.basename(sys.argv[0])}: " + sentence.replace("\n", "\\n"))

@@ -1,5 +1,7 @@
 """The user's files: checked before they are read, whole when they are written, and what to say of them."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -91,14 +93,27 @@ def make_folder(path):
 
 def write_json(path, value):
     """Write `value` to `path` as JSON, atomically: a reader finds the old file or the whole new one."""
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A binary file to write in a `with` block, after which it is at `path`, whole; after an error nothing has changed.
+
+    Raises BadInput when it cannot be written.
+    """
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        try:
+            with unfinished.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
+        raise BadInput(f"{path} cannot be written: {reason}") from error

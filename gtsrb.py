@@ -50,8 +50,8 @@ def find(source="auto"):
     return path
 
 
-def load(path):
-    """The Photos at `path`.
+def load(path, prefer="train"):
+    """The Photos at `path`. `prefer`, "train" or "test", says which to take from a folder that has both.
 
     path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's, the training photos if it has both; one
         csv file in such a folder, with the photos beside it; or one of the authors' archives, with the archive of the
@@ -64,10 +64,8 @@ def load(path):
     damaged, incomplete or no GTSRB, or that tries to run code.
     """
     path = Path(path)
-    if path.is_dir() and (path / "train.p").exists():
-        path /= "train.p"
-    elif path.is_dir():
-        return _load_photos(_csv_files(path))
+    if path.is_dir():
+        return _load_folder(path, ("test", "train") if prefer == "test" else ("train", "test"))
     path = files.check(path, "GTSRB's photos")
     if zipfile.is_zipfile(path):
         return _load_zip(path)
@@ -155,11 +153,26 @@ def _track_numbers(step):
     return max(candidates, key=lambda number: step[np.diff(number) != 0].sum())
 
 
-def _csv_files(folder):
-    """The csv files that list the photos of GTSRB's copy in `folder`."""
-    for name in ("Train.csv", "Test.csv"):  # Kaggle's
-        if (folder / name).exists():
-            return [folder / name]
+def _load_folder(folder, parts, root=None):
+    """The first of `parts`, which are "train" and "test" in some order, that `folder` has; `root` as in `_load_photos`."""
+    for part in parts:
+        if (folder / f"{part}.p").exists():
+            return _load_pickle(files.check(folder / f"{part}.p", "GTSRB's photos"))
+        csv_files = _csv_files(folder, part)
+        if csv_files:
+            return _load_photos(csv_files, root)
+    raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv of the authors', no Train.csv of Kaggle's")
+
+
+def _csv_files(folder, part):
+    """The csv files that list the photos of one part, "train" or "test", of GTSRB's copy in `folder`; [] if it has none."""
+    kaggle = folder / f"{part.title()}.csv"
+    if kaggle.exists():
+        return [kaggle]
+    if part == "test":
+        return [folder / place.format(part="Final_Test") / name
+                for name in ("GT-final_test.csv", "GT-final_test.test.csv")  # with the labels, without them
+                for place in _PLACES if (folder / place.format(part="Final_Test") / name).exists()][:1]
     own = folder / f"GT-{folder.name}.csv"  # of one class
     if own.exists():
         return [own]
@@ -168,12 +181,7 @@ def _csv_files(folder):
         classes = sorted(path.name for path in images.iterdir() if re.fullmatch(r"\d{5}", path.name)) if images.is_dir() else []
         if classes:
             return [images / label / f"GT-{label}.csv" for label in classes]
-    for name in ("GT-final_test.csv", "GT-final_test.test.csv"):  # with the labels, without them
-        for place in _PLACES:
-            path = folder / place.format(part="Final_Test") / name
-            if path.exists():
-                return [path]
-    raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv of the authors', no Train.csv of Kaggle's")
+    return []
 
 
 def check_zip(path):
@@ -207,10 +215,10 @@ def _load_zip(path):
     with _open_zip(path) as archive:
         root = zipfile.Path(archive)
         if not any("Final_Test/" in name for name in archive.namelist()):
-            return _load_photos(_csv_files(root))
+            return _load_folder(root, ("train",))
         labels_path = files.check(path.with_name(TEST_LABELS_ZIP), "the labels of GTSRB's test photos")
         with _open_zip(labels_path) as labels:
-            return _load_photos(_csv_files(zipfile.Path(labels)), root)
+            return _load_folder(zipfile.Path(labels), ("test",), root)
 
 
 def _load_photos(csv_files, root=None):

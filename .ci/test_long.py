@@ -1,5 +1,6 @@
 """What takes long or needs ../shared: the full-size weights file, training on real photos, Ctrl-C and kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -95,6 +96,20 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
     status, out, err = run(tmp_path, "feature_extraction.py", "sign.png", "--weights", "builtin")
     assert status == 0 and out.splitlines()[1].startswith("Stop: 0.9")
     assert err == ""
+
+
+def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_and_the_labs_own(tmp_path):
+    import pickle
+
+    photos, tracks = gtsrb.load(SHARED / "gtsrb/train.p"), np.load(SHARED / "gtsrb/true_tracks.npy")
+    some = np.random.default_rng(0).choice(np.flatnonzero(tracks % 2), 1000, replace=False)  # ingredients: chosen on even ones
+    (tmp_path / "test.p").write_bytes(pickle.dumps({"features": photos.features[some], "labels": photos.labels[some]}))
+    status, out, err = run(tmp_path, "train_feature_extraction.py", "--test", "test.p")
+    assert status == 0 and "Traffic signs: the built-in ones (train.p is not here)." in err
+    metrics = json.loads((tmp_path / "model/metrics.json").read_text())
+    assert metrics["validation"]["accuracy"] > metrics["test"]["accuracy"] > 0.33 and metrics["test"]["photos"] == 1000
+    status, out, _ = run(tmp_path, "feature_extraction.py")
+    assert status == 0 and [page.splitlines()[1].split(":")[0] for page in out.split("Image ")[1:]] == ["Stop", "Road work"]
 
 
 @pytest.mark.parametrize("preprocess", ["lab", "caffe"])

@@ -427,8 +427,9 @@ def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, mon
     assert notice.count("\n") == 1 and "the built-in ones, since bvlc-alexnet.npy could not be fetched" in notice
     monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {make_server(status=404).address: None}, check))
     monkeypatch.setattr(fetch, "TRAIN_ZIP", fetch.Source("train.zip", {make_server(status=500).address: None}, check))
-    with pytest.raises(BadInput, match="404 Not Found; .*500 Internal"):
-        fetch.data_path("auto", fetch.Patience())
+    assert fetch.data_path("auto", fetch.Patience()) is None
+    notice = capsys.readouterr().err
+    assert notice.count("\n") == 1 and re.search("Traffic signs: the built-in ones, since .*404 Not Found; .*500 Internal", notice)
 
 
 def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkeypatch):
@@ -436,8 +437,9 @@ def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkey
     monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
     monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {server.address: None}, check))
     assert fetch.weights_file("auto") == weights.BUILTIN  # LAB_OFFLINE=1
+    assert fetch.data_path("auto", fetch.Patience()) is None
     monkeypatch.delenv("LAB_OFFLINE")
-    assert fetch.weights_file("builtin") == weights.BUILTIN
+    assert fetch.weights_file("builtin") == weights.BUILTIN and fetch.data_path("builtin", fetch.Patience()) is None
     for name in ("bvlc-alexnet.npy", "train.p"):  # there, if bad: never replaced
         Path(name).write_text("mine")
     assert fetch.weights_file("auto") == Path("bvlc-alexnet.npy")

@@ -128,7 +128,7 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     assert "200 photos went through AlexNet, once each" in err
 
     names = sorted(os.listdir("model"))
-    assert names == ["layer-1.data-00000-of-00001", "layer-1.index", "model.json"]
+    assert names == ["layer-1.data-00000-of-00001", "layer-1.index", "metrics.json", "model.json"]
     assert sum(os.path.getsize(f"model/{name}") for name in names) < 1_000_000  # 43 * 4097 numbers and no AlexNet
     saved = tf.train.list_variables("model/layer-1")
     assert saved == [("signs/biases", [43]), ("signs/weights", [4096, 43])]
@@ -192,7 +192,8 @@ def test_a_second_training_replaces_the_layer_and_its_files(call):
     write_data(10)
     for number in (1, 2):
         assert call(train_feature_extraction, "--epochs", 1)[0] == 0
-        assert sorted(os.listdir("model")) == [f"layer-{number}.data-00000-of-00001", f"layer-{number}.index", "model.json"]
+        assert sorted(os.listdir("model")) == [f"layer-{number}.data-00000-of-00001", f"layer-{number}.index",
+                                               "metrics.json", "model.json"]
 
 
 @pytest.fixture(scope="session")
@@ -264,7 +265,6 @@ def touch(path):
     (traffic_sign_inference, lambda: ["--weights", "."], ". is a folder"),
     (feature_extraction, lambda: [attack("photo.png")], "photo.png is no photo"),
     (feature_extraction, lambda: ["--model", touch("model")], "model is a file"),
-    (train_feature_extraction, lambda: [], "train.p is neither in this folder"),
     (train_feature_extraction, lambda: ["--data", attack("train.p")], "train.p asks to call builtins.exec"),
     (train_feature_extraction, lambda: ["--data", "nowhere.p"], "nowhere.p does not exist"),
     (train_feature_extraction, lambda: ["--epochs", "0"], "'0' is not a whole number of 1 or more"),

@@ -52,7 +52,7 @@ class _Pen:
         self.x, self.y, self.scale, self.mirrored = 0, 0, 1, False
 
     def at(self, x, y, scale=1, mirrored=False):
-        """From now on the point (50, 50) of the drawing falls on (x, y), its size is multiplied by `scale`; `mirrored` swaps left and right."""
+        """From now on (50, 50) of the drawing falls on (x, y), and it is `scale` times as large, `mirrored` or not."""
         self.x, self.y, self.scale, self.mirrored = x - 50 * scale, y - 50 * scale, scale, mirrored
 
     def _place(self, points):
@@ -191,11 +191,11 @@ def _end_of_speed_limit(pen):  # 278
     _end_stripes(pen)
 
 
-def _car(pen, colour, x, y, window=WHITE):
+def _car(pen, colour, x, y):
     """A car from behind, 26 wide and 16 high, around (x, y)."""
     pen.polygon(colour, (x - 8, y - 8), (x + 8, y - 8), (x + 11, y - 1), (x + 13, y), (x + 13, y + 5), (x - 13, y + 5),
                 (x - 13, y), (x - 11, y - 1))
-    pen.polygon(window, (x - 6, y - 6), (x + 6, y - 6), (x + 7.5, y - 2), (x - 7.5, y - 2))
+    pen.polygon(WHITE, (x - 6, y - 6), (x + 6, y - 6), (x + 7.5, y - 2), (x - 7.5, y - 2))
     for side in (-9.5, 9.5):
         pen.polygon(colour, (x + side - 3, y + 4), (x + side + 3, y + 4), (x + side + 3, y + 8), (x + side - 3, y + 8))
 
@@ -307,7 +307,7 @@ def _double_curve(pen):  # 105-10
 
 def _bumpy_road(pen):  # 112
     _danger(pen)
-    bumps = [(50 + side * 10 + dx * 10, 74 - 11 * math.cos(dx * math.pi / 2)) for side in (-1, 1) for dx in np.linspace(-1, 1, 15)]
+    bumps = [(middle + 10 * t, 74 - 11 * math.cos(t * math.pi / 2)) for middle in (40, 60) for t in np.linspace(-1, 1, 15)]
     pen.polygon(BLACK, (28, 74), *bumps, (72, 74), (72, 77), (28, 77))
 
 
@@ -315,7 +315,8 @@ def _slippery_road(pen):  # 114
     _danger(pen)
     tilt = math.radians(14)
     car = [(-8, -9), (8, -9), (11, -1), (13, 0), (13, 7), (-13, 7), (-13, 0), (-11, -1)]
-    pen.polygon(BLACK, *((50 + x * math.cos(tilt) - y * math.sin(tilt), 56 + x * math.sin(tilt) + y * math.cos(tilt)) for x, y in car))
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    pen.polygon(BLACK, *((50 + x * cos - y * sin, 56 + x * sin + y * cos) for x, y in car))
     pen.line(WHITE, 1.6, (45, 51.5), (57, 54.5))
     for x in (38, 54):
         pen.line(BLACK, 2.2, *((x + 4 * math.sin(2.4 * t) + 3 * t, 65 + 6 * t) for t in np.linspace(0, 2, 12)))
@@ -384,17 +385,18 @@ def _snow(pen):  # 113
     width = 3.8 if pen.wide else 3.1
     for k in range(6):
         a = math.radians(60 * k + 30)
-        dx, dy = math.cos(a), math.sin(a)
-        pen.line(BLACK, width, (50, 61), (50 + 15.5 * dx, 61 + 15.5 * dy))
-        for side in (-1, 1):
-            b = a + side * math.radians(50)
-            pen.line(BLACK, width * 0.85, (50 + 8.5 * dx, 61 + 8.5 * dy), (50 + 8.5 * dx + 6.5 * math.cos(b), 61 + 8.5 * dy + 6.5 * math.sin(b)))
+        pen.line(BLACK, width, (50, 61), (50 + 15.5 * math.cos(a), 61 + 15.5 * math.sin(a)))
+        fork = x, y = 50 + 8.5 * math.cos(a), 61 + 8.5 * math.sin(a)
+        for b in (a - math.radians(50), a + math.radians(50)):
+            pen.line(BLACK, width * 0.85, fork, (x + 6.5 * math.cos(b), y + 6.5 * math.sin(b)))
 
 
 def _wild_animals(pen):  # 142
     _danger(pen)
-    pen.polygon(BLACK, (42, 56), (50, 58), (59, 60), (64, 58), (64, 62), (60, 67), (53, 66), (45, 65), (41, 61), rounding=0.8)  # body
-    pen.polygon(BLACK, (41, 60), (47, 57), (45, 51), (40, 48.5), (36, 51.5), (37, 53), (40.5, 54), rounding=0.4)  # neck and head
+    body = (42, 56), (50, 58), (59, 60), (64, 58), (64, 62), (60, 67), (53, 66), (45, 65), (41, 61)
+    pen.polygon(BLACK, *body, rounding=0.8)
+    neck_and_head = (41, 60), (47, 57), (45, 51), (40, 48.5), (36, 51.5), (37, 53), (40.5, 54)
+    pen.polygon(BLACK, *neck_and_head, rounding=0.4)
     pen.line(BLACK, 2, (43, 50), (46, 45), (44, 40))  # antlers
     pen.line(BLACK, 2, (46, 45), (50, 43))
     pen.line(BLACK, 2.6, (44, 62), (37, 66), (34, 63))  # forelegs

@@ -57,7 +57,7 @@ _NOISE = 6.0  # grey levels, standard deviation: at most
 
 
 def main(arguments=None):
-    parser = command_line.Parser(description="Draw traffic signs: a picture of them all, or a training set in the lab's format.")
+    parser = command_line.Parser(description="Draw traffic signs: a picture of all, or a training set in the lab's format.")
     parser.add_argument("--sheet", metavar="PNG", help="draw all 43 signs, and samples of each, into this picture")
     parser.add_argument("--write", metavar="PATH", help="write a set of signs in the format of train.p to this new file")
     parser.add_argument("--count", type=command_line.whole_number(1, 10_000), default=COUNT, metavar="N",

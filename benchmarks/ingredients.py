@@ -62,7 +62,8 @@ def main():
             change = changes.get(name, value)
             setattr(signs, name, change(value) if callable(change) and change is not value else change)
         signs._resizers.cache_clear()
-        accuracies = [learn(*signs.render(COUNT, seed), photos.features[even], photos.labels[even]) for seed in range(args.sets)]
+        accuracies = [learn(*signs.render(COUNT, seed), photos.features[even], photos.labels[even])
+                      for seed in range(args.sets)]
         print(f"{ingredient:36} {np.mean(accuracies):.3f}  ({', '.join(f'{a:.3f}' for a in accuracies)})", flush=True)
 
 
@@ -88,7 +89,8 @@ def learn(features, labels, test_features, test_labels):
             for i in range(0, len(labels), BATCH):
                 batch = shuffled[i:i + BATCH]
                 progress = (epoch + i / len(labels)) / EPOCHS
-                session.run(train_step, {images: features[batch], truth: labels[batch], drop: 0.5, rate: 1.5e-3 * (1 - progress)})
+                session.run(train_step, {images: features[batch], truth: labels[batch], drop: 0.5,
+                                         rate: 1.5e-3 * (1 - progress)})
         answers = [session.run(logits, {images: test_features[i:i + 500]}) for i in range(0, len(test_labels), 500)]
     return np.mean(np.concatenate(answers).argmax(axis=1) == test_labels)
 

@@ -254,8 +254,8 @@ def _no_entry(pen):  # 267
 
 def _right_of_way(pen):  # 301
     _danger(pen)
-    pen.polygon(BLACK, (50, 38), (57, 50), (54.5, 50), (55.5, 76), (44.5, 76), (45.5, 50), (43, 50))
-    pen.polygon(BLACK, (35, 59.5), (65, 59.5), (65, 64.5), (35, 64.5))
+    pen.polygon(BLACK, (50, 38), (59, 51), (56, 51), (57, 77), (43, 77), (44, 51), (41, 51))
+    pen.polygon(BLACK, (34, 57), (66, 57), (66, 64), (34, 64))
 
 
 def _priority_road(pen):  # 306
@@ -313,13 +313,15 @@ def _bumpy_road(pen):  # 112
 
 def _slippery_road(pen):  # 114
     _danger(pen)
-    tilt = math.radians(14)
-    car = [(-8, -9), (8, -9), (11, -1), (13, 0), (13, 7), (-13, 7), (-13, 0), (-11, -1)]
-    cos, sin = math.cos(tilt), math.sin(tilt)
-    pen.polygon(BLACK, *((50 + x * cos - y * sin, 56 + x * sin + y * cos) for x, y in car))
-    pen.line(WHITE, 1.6, (45, 51.5), (57, 54.5))
-    for x in (38, 54):
-        pen.line(BLACK, 2.2, *((x + 4 * math.sin(2.4 * t) + 3 * t, 65 + 6 * t) for t in np.linspace(0, 2, 12)))
+    cos, sin = math.cos(math.radians(12)), math.sin(math.radians(12))
+
+    def tilted(*points):
+        return ((50 + x * cos - y * sin, 56 + x * sin + y * cos) for x, y in points)
+
+    pen.polygon(BLACK, *tilted((-13, -3), (13, -3), (13, 6), (-13, 6)))
+    pen.line(BLACK, 2.2, *tilted((-12, -3), (-8, -9), (8, -9), (12, -3)))
+    pen.line(BLACK, 2.2, (40, 62), (35, 66), (40, 70), (34, 75), round_ends=True)
+    pen.line(BLACK, 2.2, (59, 66), (50, 69), (54, 74), (72, 76), round_ends=True)
 
 
 def _road_narrows(pen):  # 121-10
@@ -361,7 +363,7 @@ def _pedestrians(pen):  # 133
 
 def _children(pen):  # 136
     _danger(pen)
-    for x, y, scale in ((40, 62, 0.6), (57, 58, 0.74)):
+    for x, y, scale in ((38, 63.5, 0.52), (59, 58.5, 0.72)):
         pen.at(x, y, scale)
         pen.disc(BLACK, 50, 29, 5.5)
         pen.line(BLACK, 8.5, (50, 38), (51, 52), round_ends=True)

@@ -305,15 +305,18 @@ def press_ctrl_c_below_compiled_code():
 
 @pytest.mark.parametrize("main", [press_ctrl_c, press_ctrl_c_below_compiled_code])
 def test_ctrl_c_is_exit_status_130(main, capsys):
-    handler = signal.getsignal(signal.SIGINT)
-    assert command_line.exit_status(main) == 130
-    signal.signal(signal.SIGINT, handler)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    try:
+        assert command_line.exit_status(main) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
 def test_ctrl_c_where_nothing_can_be_raised_ends_the_process():
     code = """
 import command_line, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Closing:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

@@ -3,7 +3,7 @@
 `render` turns the flat signs of sign_templates.py into what a moving camera might have seen of them. The recipe is that
 of Lopes da Silva and Fernandes, "Bridging the Gap between Real and Synthetic Traffic Sign Repositories", DeLTA 2022
 (DOI 10.5220/0011301100003277): plain backgrounds, jittered geometry, blur, Perlin noise, confetti and GTSRB's own law of
-brightness, rather than realism. README.md tells what each ingredient was found to be worth on real photos.
+brightness, rather than realism. benchmarks/ingredients.py measures what each is worth on real photos.
 """
 
 import functools

@@ -61,17 +61,39 @@ def test_tracks_are_known_from_the_order_of_the_photos():
         assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
-@pytest.mark.parametrize("missing", [0, 17, 29, 30, 75, 89])
-def test_tracks_are_known_when_a_class_has_lost_a_photo(missing):
+@pytest.mark.parametrize("missing", [[0], [17], [29], [30], [75], [89], [3, 4], [29, 30], [0, 89], [40, 70], [59, 90]])
+def test_tracks_are_known_when_a_class_has_lost_a_photo_or_two(missing):
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in in_gtsrbs_order({0: 3, 1: 2}))
     assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
-@pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "two photos too few"])
+def test_the_largest_class_may_have_lost_two_photos_but_a_larger_one_is_not_gtsrbs():
+    features, labels, tracks = (np.delete(array, [700, 1500], axis=0) for array in in_gtsrbs_order({2: 76}))
+    assert np.array_equal(gtsrb.load(dumped(features[:-30], labels[:-30])).tracks, tracks[:-30])
+    assert gtsrb.load(dumped(features, labels)).tracks is None
+
+
+@pytest.mark.parametrize("missing", [[5], [35], [65], [5, 35], [5, 80], [35, 36], [60]])
+@pytest.mark.parametrize("last", ["like the next sign", "in the dark before a dark sign"])
+def test_the_last_photo_of_a_track_stays_in_it_though_it_differs_more_from_the_one_before(last, missing):
+    features, labels, tracks = in_gtsrbs_order({0: 4})
+    features[60:90] = features[60]  # far away, so that they hardly differ
+    if last == "like the next sign":
+        features[59] = 0.45 * features[59] + 0.55 * features[60]
+    else:
+        features[59:] = 0.3 * features[59:]
+    step = np.abs(np.diff(features.astype(int), axis=0)).mean(axis=(1, 2, 3))
+    assert step[58] > 1.1 * step[59]
+    features, labels, tracks = (np.delete(array, missing, axis=0) for array in (features, labels, tracks))
+    assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
+
+
+@pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "shuffled, two lost", "three photos too few"])
 def test_no_tracks_are_claimed_where_the_order_does_not_support_it(spoil):
     features, labels, _ = in_gtsrbs_order({0: 3, 1: 3})
-    order = {"shuffled": RNG.permutation(180), "two photos too few": np.arange(2, 180),
-             "shuffled within the classes": np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]}[spoil]
+    within = np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]
+    order = {"shuffled": RNG.permutation(180), "three photos too few": np.arange(3, 180),
+             "shuffled within the classes": within, "shuffled, two lost": within[2:]}[spoil]
     assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
 
 
@@ -299,6 +321,42 @@ def test_the_split_is_the_labs():
     assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(39209))
     order = np.random.RandomState(0).permutation(39209)
     assert np.array_equal(validation, order[:12939])
+
+
+def track_numbers(tracks_of_classes, frames=30):
+    return np.repeat([1000 * label + track for label, count in tracks_of_classes.items() for track in range(count)], frames)
+
+
+def test_the_split_by_tracks_holds_out_a_third_of_each_classs_tracks_and_at_least_one():
+    tracks = track_numbers({0: 2, 3: 4, 14: 5, 40: 30})
+    _, validation = gtsrb.track_split(tracks, "train.p")
+    held_out = np.unique(tracks[validation])
+    assert [np.sum(held_out // 1000 == label) for label in (0, 3, 14, 40)] == [1, 1, 2, 10]
+    assert not np.array_equal(held_out[-10:] % 1000, np.arange(10))  # not simply the first ones
+
+
+def test_no_track_is_on_both_sides_of_the_split_by_tracks_and_every_photo_is_on_one():
+    tracks = RNG.permutation(track_numbers({0: 7, 1: 8, 33: 20})[1:])  # in any order, and of any length
+    training, validation = gtsrb.track_split(tracks, "train.p")
+    assert training.dtype == validation.dtype == np.int64
+    assert not set(tracks[training]) & set(tracks[validation])
+    assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(len(tracks)))
+    assert np.array_equal(training, np.sort(training)) and np.array_equal(validation, np.sort(validation))
+
+
+def test_the_split_by_tracks_is_the_same_each_time_and_whatever_was_drawn_before():
+    tracks = track_numbers({0: 7, 1: 8})
+    first = gtsrb.track_split(tracks, "train.p")
+    np.random.random(5)
+    for once, again in zip(first, gtsrb.track_split(tracks, "train.p")):
+        assert np.array_equal(once, again)
+
+
+def test_tracks_that_cannot_be_split_are_one_sentence():
+    with pytest.raises(BadInput, match="^train.p has only one track of class 7, .*use --split random$"):
+        gtsrb.track_split(track_numbers({3: 4, 7: 1, 8: 2}), "train.p")
+    with pytest.raises(BadInput, match="^train.p: no tracks found .*use --split random$"):
+        gtsrb.track_split(None, "train.p")
 
 
 def test_there_are_43_names_spelled_as_on_the_signs_list():

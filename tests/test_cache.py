@@ -1,0 +1,348 @@
+"""fc7 kept on disk is the fc7 that would be computed, whatever happens to the files, the disk or the process."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+import cache
+import files
+
+FEATURES = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # three batches of 128 and one of 16
+PIXELS = np.random.default_rng(1).integers(0, 3072, 4096)
+BATCHES = [0, 128, 256, 384]
+WEIGHTS = "0" * 64
+
+
+def project(batch):
+    """Numbers that do not depend on how photos are batched, unlike AlexNet's last bits: to compare with all at once."""
+    return batch.reshape(len(batch), -1)[:, PIXELS].astype(np.float32)
+
+
+RIGHT = project(FEATURES)
+
+
+class Network:
+    """A cheap stand-in for AlexNet that remembers where the batches it got start; Ctrl-C comes at the batch `interrupt`."""
+
+    def __init__(self, features=FEATURES, interrupt=None):
+        self.features, self.interrupt, self.starts = features, interrupt, []
+
+    def __call__(self, batch):
+        start = next(i for i in range(0, len(self.features), 128) if np.array_equal(self.features[i:i + 128], batch))
+        if start == self.interrupt:
+            raise KeyboardInterrupt
+        self.starts.append(start)
+        return project(batch)
+
+
+def computed(folder="cache", right=RIGHT, features=FEATURES, weights=WEIGHTS, **arguments):
+    """Where the batches start that fc7 computed to answer; its answer is compared with all of it computed at once."""
+    network = Network(features)
+    assert np.array_equal(cache.fc7(network, features, folder, weights, **arguments), right)
+    return network.starts
+
+
+def stored(suffix=".npy"):
+    path, = Path("cache").glob("*" + suffix)
+    return path
+
+
+def test_a_second_training_computes_nothing_and_tells_nothing(capsys):
+    assert computed() == BATCHES
+    assert computed() == []
+    assert capsys.readouterr().err == ""
+
+
+def test_the_answer_is_a_plain_npy_file_mapped_read_only():
+    answer = cache.fc7(Network(), FEATURES, "new/cache", WEIGHTS)
+    assert isinstance(answer, np.memmap) and not answer.flags.writeable and answer.dtype == np.float32
+    path, = Path("new/cache").glob("*.npy")
+    assert np.array_equal(np.load(path, mmap_mode="r"), RIGHT)
+    assert path.stat().st_size == 128 + RIGHT.nbytes
+    assert np.array_equal(answer[[399, 0, 0]], RIGHT[[399, 0, 0]])
+
+
+def test_without_a_folder_nothing_is_written():
+    assert computed(None) == BATCHES == computed(None)
+    assert os.listdir() == []
+
+
+def edit_code(monkeypatch, name):
+    for file in ("alexnet.py", "preprocessing.py"):
+        shutil.copy(files.HERE / file, file)
+    with open(name, "a") as file:
+        file.write("# a student's line\n")
+    monkeypatch.setattr(files, "HERE", Path())
+
+
+def test_other_data_weights_code_or_precision_have_a_file_of_their_own(monkeypatch):
+    computed()
+    other = FEATURES.copy()
+    other[399, 31, 31, 2] ^= 1
+    assert computed(features=other, right=project(other)) == BATCHES
+    assert computed(features=FEATURES[:384], right=RIGHT[:384]) == BATCHES[:3]
+    assert computed(weights="1" * 64) == BATCHES
+    assert computed(precision="float16") == BATCHES
+    for name in ("alexnet.py", "preprocessing.py"):
+        with monkeypatch.context() as patch:
+            edit_code(patch, name)
+            assert computed() == BATCHES
+    assert len(os.listdir("cache")) == 2 * 7
+    assert computed() == []
+
+
+def test_features_that_share_bytes_but_not_their_shape_are_told_apart():
+    flat = FEATURES.reshape(400, 16, 64, 3)
+    assert cache._key(flat, WEIGHTS, "float32") != cache._key(FEATURES, WEIGHTS, "float32")
+
+
+def flip(path, place):
+    with open(path, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+
+
+def swap_batches():
+    for path, header, size in (stored(), 128, 128 * 4096 * 4), (stored(".digests"), 0, 32):
+        content = path.read_bytes()
+        first, second = content[header:header + size], content[header + size:header + 2 * size]
+        path.write_bytes(content[:header] + second + first + content[header + 2 * size:])
+
+
+def take_another_networks(*suffixes):
+    cache.fc7(lambda batch: project(batch) + 1, FEATURES, "other", "1" * 64)
+    for suffix in suffixes:
+        shutil.copy(next(Path("other").glob("*" + suffix)), stored(suffix))
+
+
+LAST = 128 + RIGHT.nbytes - 1
+
+
+@pytest.mark.parametrize("damage, again, told", [
+    (lambda: flip(stored(), 128), [0], "damaged: 1 of 4"),
+    (lambda: flip(stored(), LAST), [384], "damaged: 1 of 4"),
+    (lambda: [flip(stored(), place) for place in (LAST // 2, LAST)], [128, 384], "damaged: 2 of 4"),
+    (lambda: flip(stored(), 70), [], ""),  # in the header
+    (lambda: os.truncate(stored(), LAST - 128 * 4096 * 4), [256, 384], "damaged: 2 of 4"),
+    (lambda: os.truncate(stored(), 0), BATCHES, "damaged: 4 of 4"),
+    (lambda: stored().unlink(), BATCHES, "damaged: 4 of 4"),
+    (lambda: stored().write_bytes(b"no features" * 10**6), BATCHES, "damaged: 4 of 4"),
+    (lambda: swap_batches(), [0, 128], "damaged: 2 of 4"),
+    (lambda: flip(stored(".digests"), 40), [128], "damaged: 1 of 4"),
+    (lambda: os.truncate(stored(".digests"), 2 * 32 + 7), [256, 384], "damaged: 1 of 4"),
+    (lambda: os.truncate(stored(".digests"), 2 * 32), [256, 384], "goes on: 2 of 4"),
+    (lambda: stored(".digests").unlink(), BATCHES, "goes on: 0 of 4"),
+    (lambda: stored(".digests").write_text("foreign" * 1000), BATCHES, "damaged: 4 of 4"),
+    (lambda: take_another_networks(".npy"), BATCHES, "damaged: 4 of 4"),
+    (lambda: take_another_networks(".npy", ".digests"), BATCHES, "damaged: 4 of 4"),
+])
+def test_what_is_damaged_and_nothing_else_is_computed_again_and_told(damage, again, told, capsys):
+    computed()
+    damage()
+    assert computed() == again
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(told) and told in "".join(lines)
+    assert np.array_equal(np.load(stored(), mmap_mode="r"), RIGHT)
+    assert computed() == []
+
+
+def test_a_batch_that_is_cut_off_is_not_taken_for_the_right_one_that_memory_still_holds():
+    computed()
+    os.truncate(stored(), LAST)
+    with open(stored(), "rb") as data, open(stored(".digests"), "rb") as digests:
+        key = cache._key(FEATURES, WEIGHTS, "float32")
+        assert not cache._read(np.array(RIGHT[384:], order="C"), 384, data, digests, key)
+        assert cache._read(np.zeros((128, 4096), np.float32), 256, data, digests, key)
+
+
+def test_a_batch_that_the_disk_cannot_read_is_computed_again(monkeypatch):
+    computed()
+
+    def read(file, buffers, place, work=os.preadv):
+        if place == 128 + 128 * 4096 * 4:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return work(file, buffers, place)
+
+    monkeypatch.setattr(os, "preadv", read)
+    assert computed() == [128]
+
+
+def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(monkeypatch):
+    computed()
+    flip(stored(), 128)
+    bars = []
+    monkeypatch.setattr(cache, "tqdm", lambda *arguments, **options: bars.append(options) or tqdm(*arguments, **options))
+    computed(description="Signs")
+    assert [(bar["desc"], bar["unit"], bar["initial"], bar["total"]) for bar in bars if "total" in bar] == [
+        ("Signs", "image", 400 - 128, 400)]
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_an_interrupted_extraction_goes_on_at_its_batch_with_the_same_boundaries(k, capsys):
+    network = Network(interrupt=BATCHES[k])
+    with pytest.raises(KeyboardInterrupt):
+        cache.fc7(network, FEATURES, "cache", WEIGHTS)
+    assert network.starts == BATCHES[:k]
+    assert computed() == BATCHES[k:]
+    assert f"goes on: {k} of 4 batches are there" in capsys.readouterr().err
+
+
+def test_fc7_that_is_not_finite_is_refused_and_never_stored():
+    def broken(batch):
+        rows = project(batch)
+        if np.array_equal(batch, FEATURES[256:384]):
+            rows[5, 7] = np.nan
+        return rows
+
+    for folder in ("cache", None):
+        with pytest.raises(files.BadInput, match="weights hold NaN or infinite numbers, or are far too large"):
+            cache.fc7(broken, FEATURES, folder, WEIGHTS)
+    assert computed() == BATCHES[2:]
+
+
+@pytest.mark.parametrize("folder", ["file", "file/cache"])
+def test_a_file_where_the_folder_belongs_is_one_sentence(folder):
+    Path("file").touch()
+    with pytest.raises(files.BadInput, match=f"{folder} is a file, or below one"):
+        computed(folder)
+
+
+def failing(monkeypatch, name, code, after=0):
+    """Let os.`name` fail with errno `code` once it has worked `after` times."""
+    calls, work = [], getattr(os, name)
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) > after:
+            raise OSError(code, os.strerror(code))
+        return work(*arguments)
+
+    monkeypatch.setattr(os, name, fail)
+
+
+@pytest.mark.parametrize("code, call, after", [
+    (errno.ENOSPC, "posix_fallocate", 0), (errno.ENOSPC, "posix_fallocate", 1), (errno.ENOSPC, "pwrite", 5),
+    (errno.EDQUOT, "pwrite", 6)])
+def test_a_full_disk_is_left_as_it_was_and_fc7_stays_in_memory_computed_once(monkeypatch, capsys, code, call, after):
+    failing(monkeypatch, call, code, after)
+    assert computed() == BATCHES
+    err = capsys.readouterr().err
+    assert "cannot be written (the disk is full)" in err and err.count("\n") == 1
+    assert os.listdir("cache") == []
+
+
+@pytest.mark.parametrize("code, reason", [(errno.EROFS, "Read-only file system"), (errno.EIO, "Input/output error")])
+@pytest.mark.parametrize("after", [5, 6])  # the header, two batches with their digests, and the third without its digest
+def test_a_disk_that_fails_half_way_keeps_what_was_stored(monkeypatch, capsys, code, reason, after):
+    with monkeypatch.context() as patch:
+        failing(patch, "pwrite", code, after)
+        assert computed() == BATCHES
+    err = capsys.readouterr().err
+    assert f"cannot be written ({reason})" in err and err.count("\n") == 1
+    assert computed() == BATCHES[2:]
+
+
+def test_a_write_that_the_disk_cuts_short_is_a_full_disk(monkeypatch, capsys):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, place: write(file, bytes(content)[:1000], place))
+    assert computed() == BATCHES
+    assert "the disk is full" in capsys.readouterr().err and os.listdir("cache") == []
+
+
+def test_on_a_full_disk_what_an_earlier_run_has_computed_is_reused(monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        cache.fc7(Network(interrupt=256), FEATURES, "cache", WEIGHTS)
+    failing(monkeypatch, "pwrite", errno.ENOSPC, 1)
+    assert computed() == BATCHES[2:]
+    assert os.listdir("cache") == []
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """os.open refuses to write, as in a folder of somebody else's (root, which may run the tests, may write anywhere)."""
+    def refuse(path, flags, *mode, work=os.open):
+        if flags & (os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return work(path, flags, *mode)
+
+    return lambda: monkeypatch.setattr(os, "open", refuse)
+
+
+def test_a_folder_that_may_only_be_read_serves_whole(read_only, capsys):
+    computed()
+    read_only()
+    answer = cache.fc7(None, FEATURES, "cache", WEIGHTS)
+    assert isinstance(answer, np.memmap) and np.array_equal(answer, RIGHT)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_may_only_be_read_serves_as_far_as_it_goes(read_only, capsys):
+    computed()
+    flip(stored(), 128)
+    read_only()
+    assert computed() == [0] == computed()
+    assert "cannot be written (Permission denied)" in capsys.readouterr().err
+
+
+def process(code):
+    """A Python process that runs `code`, which knows the names in this file."""
+    return subprocess.Popen([sys.executable, "-c", "import time\nfrom test_cache import *\n" + code], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"PYTHONPATH": f"{files.HERE}:{Path(__file__).parent}"})
+
+
+SLOW = """
+network = Network()
+def slow(batch):
+    rows = network(batch)
+    print(network.starts[-1], flush=True)
+    time.sleep({seconds})
+    return rows
+assert np.array_equal(cache.fc7(slow, FEATURES, "cache", WEIGHTS), RIGHT)
+"""
+
+
+def test_kill_9_loses_no_finished_batch():
+    child = process(SLOW.format(seconds=0.2))
+    for start in BATCHES[:3]:
+        assert child.stdout.readline() == f"{start}\n"
+    child.kill()
+    child.communicate()
+    assert computed() == BATCHES[2:]
+
+
+def test_of_two_processes_one_computes_and_the_other_waits_for_it():
+    children = [process(SLOW.format(seconds=0.1)) for _ in range(2)]
+    results = [child.communicate() + (child.returncode,) for child in children]
+    assert [status for _, _, status in results] == [0, 0]
+    assert sorted(len(out.split()) for out, _, _ in results) == [0, 4]
+    waiting = "".join(err for _, err, _ in results)
+    assert len(re.findall("Another process is at work on cache/fc7-.*.npy: waiting for it.", waiting)) == 1
+
+
+def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
+    child = process(SLOW.format(seconds=0.5))
+    child.stdout.readline()
+    waiter = process("assert computed() == BATCHES")
+    assert "Another process" in waiter.stderr.readline()
+    for name in os.listdir("cache"):
+        os.unlink(f"cache/{name}")
+    assert (child.wait(), waiter.wait()) == (0, 0)
+    assert computed() == []
+
+
+def test_a_mapped_file_may_be_mended_by_another_process():
+    answer = cache.fc7(Network(), FEATURES, "cache", WEIGHTS)
+    flip(stored(), LAST)
+    assert process("assert computed() == [384]").wait() == 0
+    assert np.array_equal(answer, RIGHT)

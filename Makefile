@@ -21,7 +21,7 @@ lab: .venv/complete
 	@$(PY) traffic_sign_inference.py
 	@echo
 	@echo "== train_feature_extraction.py: a new layer that knows them"
-	@$(PY) train_feature_extraction.py --model lab-model
+	@$(PY) train_feature_extraction.py --model lab-model --overwrite
 	@echo
 	@echo "== feature_extraction.py: the same signs again"
 	@$(PY) feature_extraction.py --model lab-model

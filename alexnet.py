@@ -56,6 +56,16 @@ def fc(features, W, b, relu=True, name="fc"):
         return tf.nn.relu(outputs + biases, name=scope)
 
 
+def dropout(features, rate, seed, name="dropout"):
+    """Each number dropped, made 0, with probability `rate`, else divided by 1 - rate; at rate 0 nothing is changed.
+
+    rate: float32 tensor []. seed: int tensor [2]; the same seed drops the same numbers in every run.
+    """
+    with tf.name_scope(name) as scope:
+        kept = tf.random.stateless_uniform(tf.shape(features), seed) >= rate
+        return tf.multiply(features, tf.cast(kept, tf.float32) / (1 - rate), name=scope)
+
+
 def variable(name, value):
     """A float32 variable that the initializer makes a copy of the array `value`.
 
@@ -67,10 +77,11 @@ def variable(name, value):
             copy = tf.numpy_function(lambda: np.array(value, order="C"), [], tf.float32)
         return tf.ensure_shape(copy, value.shape)
 
-    return tf.Variable(initial_value, dtype=tf.float32, name=name, use_resource=True)
+    return tf.Variable(initial_value, shape=value.shape, dtype=tf.float32, name=name, use_resource=True)
 
 
-def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1_padding="SAME"):
+def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1_padding="SAME",
+            dropout_rate=None, dropout_seed=None):
     """Build AlexNet on `features` in the current graph.
 
     features: a float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted
@@ -80,6 +91,7 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1
         weights.load("auto").
     conv1_padding: "SAME", the lab's, or "VALID", Caffe's, with which BVLC's weights were trained: conv1 and norm1 are then
         [N, 55, 55, 96] and pool1 [N, 27, 27, 96], and from pool2 on all shapes are the same.
+    dropout_rate, dropout_seed: what `dropout` takes, after fc6 and fc7, to train these layers; None means no dropout.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
     Returns fc7, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
@@ -110,7 +122,11 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1
         pool5 = max_pool(conv5, name="pool5")                              # [N, 6, 6, 256]
         flat5 = tf.reshape(pool5, [-1, 6 * 6 * 256], name="flat5")         # [N, 9216]
         fc6 = fc(flat5, *weights["fc6"], name="fc6")                       # [N, 4096]
+        if dropout_rate is not None:
+            fc6 = dropout(fc6, dropout_rate, dropout_seed, name="dropout6")
         fc7 = fc(fc6, *weights["fc7"], name="fc7")                         # [N, 4096]
+        if dropout_rate is not None:
+            fc7 = dropout(fc7, dropout_rate, dropout_seed + [0, 1 << 30], name="dropout7")
         if feature_extract:
             return fc7
         fc8 = fc(fc7, *weights["fc8"], relu=False, name="fc8")             # [N, 1000]

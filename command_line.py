@@ -44,6 +44,24 @@ def whole_number(smallest, largest=None):
     return parse
 
 
+def png(text):
+    """An argparse type: the name of a PNG file to write."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"the picture is a PNG, and {text} is called otherwise")
+    return text
+
+
+def rate(text):
+    """An argparse type: a learning rate, above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0 and up to 1")
+    return number
+
+
 def result(text):
     """Print `text` on stdout. When nobody can listen any more, as behind `| head`, say so and let the work go on."""
     try:
@@ -91,9 +109,9 @@ def exit_status(main):
         _interruptible(main)
         sys.stdout.flush()
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would spoil the exit
-        notice("Interrupted.")
+        notice(str(error) or "Interrupted.")
         return 130
     except BadInput as error:
         sentence = str(error)
@@ -143,6 +161,27 @@ def _interruptible(main):
     finally:
         sys.unraisablehook = unraisable_before
         signal.signal(signal.SIGINT, interrupt_before)
+
+
+@contextlib.contextmanager
+def interrupt_noted():
+    """Around work that Ctrl-C should not tear: gives a function that tells whether it was pressed.
+
+    A second Ctrl-C interrupts at once, for whoever cannot wait.
+    """
+    pressed = []
+
+    def note(number, frame):
+        signal.signal(signal.SIGINT, interrupt_at_once)
+        pressed.append(number)
+
+    interrupt_at_once = signal.getsignal(signal.SIGINT)
+    if interrupt_at_once is not signal.SIG_IGN:  # a shell has its background jobs ignore Ctrl-C
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, interrupt_at_once)
 
 
 def _open_standard_streams():

@@ -11,17 +11,26 @@ def main(arguments=None):
     parser.add_argument("--model", default="model", metavar="DIR",
                         help="the folder with the layer that train_feature_extraction.py has trained (default: model); "
                              "without one the layer is fresh, as on this page of the lab, and guesses")
+    parser.add_argument("--plot", type=command_line.png, metavar="PNG",
+                        help="also draw each photo with its five most probable signs into this picture")
     args = parser.parse_args(arguments)
 
     import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
 
     import fetch
     import gtsrb
+    import model_folder
     import photos
     import weights
 
     features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
     weights_file = fetch.weights_file(args.weights)
+    trained = model_folder.read(args.model)
+    if trained:
+        model_folder.check_weights(trained, args.model, weights_file)
+    else:
+        command_line.notice(f"{args.model} holds no trained layer: this one is untrained and only guesses. "
+                            "Train one with train_feature_extraction.py.")
     alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
@@ -32,11 +41,6 @@ def main(arguments=None):
         from alexnet import AlexNet
         from preprocessing import preprocess
 
-    trained = sign_layer.find(args.model, weights_file)
-    if not trained:
-        command_line.notice(f"{args.model} holds no trained layer: this one is untrained and only guesses. "
-                            "Train one with train_feature_extraction.py.")
-
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         resized = preprocess(images)
@@ -46,12 +50,16 @@ def main(arguments=None):
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             if trained:
-                sign_layer.restore(session, trained)
+                model_folder.restore(session, model_folder.used(trained), args.model, trained)
             start = time.time()
             answers = inference.run(session, probabilities, images, features)
 
     inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")
+    if args.plot:
+        import plots
+
+        plots.answers(args.plot, features, answers, args.photos or None)
 
 
 if __name__ == "__main__":

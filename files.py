@@ -60,6 +60,12 @@ def check(path, purpose):
     return path
 
 
+def check_absent(path):
+    """Raise BadInput if anything is at `path`, so that what is written there replaces nothing."""
+    if os.path.lexists(path):
+        raise BadInput(f"{path} is there already: name a new one, or move that one away")
+
+
 def sha256(path):
     """The SHA-256 of the file `path`, in 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -6,14 +6,19 @@ from tqdm import tqdm
 BATCH = 128  # images at a time: on a CPU more are no faster, and only take more memory
 
 
-def run(session, output, images, features, description="Images"):
-    """The tensor `output` [N, ...] for all of `features`, an array [N, ...], fed to the placeholder `images` in batches."""
-    with tqdm(total=len(features), desc=description, unit="image", disable=None, leave=False) as progress:
+def run(session, output, inputs, features, description="Images", rows=None):
+    """The tensor `output` [M, ...] for all of `features`, or only its `rows`, fed to the tensor `inputs` in batches.
+
+    features: an array [N, ...]. rows: int64 [M], indices into it.
+    """
+    count = len(features) if rows is None else len(rows)
+    with tqdm(total=count, desc=description, unit="image", disable=None, leave=False) as progress:
         answers = None
-        for start in range(0, len(features), BATCH):
-            answer = session.run(output, {images: features[start:start + BATCH]})
+        for start in range(0, count, BATCH):
+            batch = slice(start, start + BATCH) if rows is None else rows[start:start + BATCH]
+            answer = session.run(output, {inputs: features[batch]})
             if answers is None:
-                answers = np.empty((len(features), *answer.shape[1:]), answer.dtype)
+                answers = np.empty((count, *answer.shape[1:]), answer.dtype)
             answers[start:start + len(answer)] = answer
             progress.update(len(answer))
     return answers

@@ -1,36 +1,30 @@
-"""The lab's last page: train the 43-way layer on GTSRB's photos, with everything up to fc7 frozen."""
+"""The lab's last page: train the 43-way layer on GTSRB's photos, with everything up to fc7 frozen; then, if asked, all of it."""
 
-import time
+from pathlib import Path
 
 import command_line
 
 
 def main(arguments=None):
-    parser = command_line.parser("Train a layer that names 43 traffic signs on top of AlexNet's fc7, which stays frozen.")
-    parser.add_argument("--data", default="auto", metavar="auto|builtin|PATH",
-                        help="GTSRB's photos: train.p, or a folder or archive of the authors' or Kaggle's copy; builtin: "
-                             "signs that the lab draws itself; auto (default): train.p if it is here, else fetched, else builtin")
-    parser.add_argument("--test", metavar="PATH",
-                        help="photos that training does not see, to test the finished layer on: test.p, or any other copy "
-                             "of GTSRB; the result is also written to metrics.json in the model's folder")
-    parser.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",
-                        help="how often to go through the training photos (default: 10)")
-    parser.add_argument("--batch-size", type=command_line.whole_number(1), default=128, metavar="N",
-                        help="training photos to a step (default: 128)")
-    parser.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), default=0, metavar="N",
-                        help="moves the fresh layer and the order of the photos, not the split (default: 0)")
-    parser.add_argument("--model", default="model", metavar="DIR",
-                        help="the folder to save the trained layer in, for feature_extraction.py (default: model)")
-    args = parser.parse_args(arguments)
+    args = _arguments(arguments)
 
-    import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
-    from tqdm import tqdm
+    from scipy.special import softmax  # here and not above: --help and a wrong file name are answered in no time
 
     import fetch
     import files
     import gtsrb
+    import model_folder
     import signs
     import weights
+
+    before = None if args.overwrite else model_folder.read(args.model)
+    if args.export:
+        files.check_absent(args.export)
+        files.make_folder(Path(args.export).parent)
+    if before and args.export and not args.resume:
+        return _export(args, before, fetch.weights_file(args.weights))
+    if before and not args.resume:
+        raise files.BadInput(f"{args.model} holds a trained layer: --resume goes on with it, --overwrite replaces it")
 
     patience = fetch.Patience()
     data_path = fetch.data_path(args.data, patience)
@@ -42,70 +36,163 @@ def main(arguments=None):
         data = gtsrb.Photos(*signs.render(signs.COUNT, seed=0), tracks=None)
         command_line.notice(f"Training and validating on {len(data.labels)} signs that the lab has drawn, {signs.COUNT} of "
                             "each class: real photos are harder.")
-    training, validation = gtsrb.random_split(len(data.labels))
+    if args.split == "track":
+        training, validation = gtsrb.track_split(data.tracks, data_path or "builtin")
+    else:
+        training, validation = gtsrb.random_split(len(data.labels))
+        if data.tracks is not None:
+            command_line.notice("The random split puts near copies of one sign, frames of the same track, on both sides, which "
+                                "flatters the accuracy; --split track holds out whole tracks.")
     if not len(training):
         raise files.BadInput(f"{data_path} holds one photo: training and validation need one each")
-    model_folder = files.make_folder(args.model)
-    weights_identity = weights.identity(weights_file)
+
+    settings = {"split": args.split, "batch_size": args.batch_size, "seed": args.seed, "learning_rate": args.learning_rate}
+    if args.finetune:
+        settings |= {"finetune_batch_size": args.finetune_batch_size, "pretrained_learning_rate": args.pretrained_learning_rate}
+    state = model_folder.new_state(settings, gtsrb.identity(data, data_path), weights.identity(weights_file))
+    if before:
+        model_folder.check_resumable(before, state, args.model, args.epochs, args.finetune_epochs if args.finetune else 0)
+        state = before | {"settings": before["settings"] | settings}
+    elif args.resume:
+        command_line.notice(f"{args.model} holds no trained layer yet: this is its first training.")
+    model = files.make_folder(args.model)
     alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
         import tensorflow.compat.v1 as tf
 
+        import cache
+        import epochs
+        import evaluation
+        import finetuning
         import inference
+        import plots
         import sign_layer
         from alexnet import AlexNet
         from preprocessing import preprocess
 
-    with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-        labels = tf.placeholder(tf.int64, [None], name="labels")
-        resized = preprocess(images)
-        fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
-        logits = sign_layer.build(fc7, args.seed)
+    if state["stage"] == "frozen":
+        with tf.Graph().as_default(), tf.Session() as session:
+            images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
+            labels = tf.placeholder(tf.int64, [None], name="labels")
+            resized = preprocess(images)
+            fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
+            logits = sign_layer.build(fc7, args.seed)
 
-        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        train_step = tf.train.AdamOptimizer().minimize(tf.reduce_mean(cross_entropy))
-        correct = tf.equal(tf.argmax(logits, axis=1), labels)
+            cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            train_step = tf.train.AdamOptimizer(args.learning_rate).minimize(tf.reduce_mean(cross_entropy))
+            correct = tf.equal(tf.argmax(logits, axis=1), labels)
+            learned = [v for v in tf.global_variables() if not v.op.name.startswith("alexnet/")]  # the layer, and Adam's slots
 
-        with tf.Session() as session:
             session.run(tf.global_variables_initializer())
+            if before:
+                model_folder.restore(session, learned, model, state)
 
             # fc7 never changes, so each photo goes through AlexNet once; from then on the graph is fed its fc7.
-            start = time.time()
-            remembered = inference.run(session, fc7, images, data.features, "Photos through AlexNet")
-            seconds = time.time() - start
-            command_line.notice(f"{len(remembered)} photos went through AlexNet, once each: {seconds:.1f} seconds, "
-                                f"{len(remembered) / seconds:.0f} photos/s")
+            def through_alexnet(features, description):
+                folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
+                return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, state["weights"]["sha256"],
+                                 description=description)
 
-            def evaluate(photos_fc7, photos_labels):
-                losses, hits = session.run([cross_entropy, correct], {fc7: photos_fc7, labels: photos_labels})
-                return {"photos": len(hits), "loss": float(losses.mean()), "accuracy": float(hits.mean())}
+            remembered = through_alexnet(data.features, "Photos through AlexNet")
 
-            order = np.random.RandomState(args.seed)
-            for epoch in range(args.epochs):
-                start = time.time()
-                shuffled = order.permutation(training)
-                for i in tqdm(range(0, len(shuffled), args.batch_size), "Training", disable=None, leave=False):
-                    batch = shuffled[i:i + args.batch_size]
-                    session.run(train_step, {fc7: remembered[batch], labels: data.labels[batch]})
+            def step(rows, epoch, number):
+                return session.run([cross_entropy, correct, train_step], {fc7: remembered[rows], labels: data.labels[rows]})[:2]
 
-                metrics = {"validation": evaluate(remembered[validation], data.labels[validation])}
-                command_line.result(f"Epoch {epoch + 1}\n"
-                                    f"Time: {time.time() - start:.3f} seconds\n"
-                                    f"Validation Loss = {metrics['validation']['loss']:.4f}\n"
-                                    f"Validation Accuracy = {metrics['validation']['accuracy']:.4f}\n")
+            def validate():
+                return inference.run(session, logits, fc7, remembered, "Validation", validation), data.labels[validation]
 
-            sign_layer.save(session, model_folder, weights_identity)
-            files.write_json(model_folder / "metrics.json", metrics)
-            command_line.notice(f"The trained layer is in {model_folder}.")
+            epochs.run(session, learned, model, state, "frozen", args.epochs, training, step, validate)
+            if not args.finetune:
+                validation_logits = validate()[0]
+                if test:
+                    tested = through_alexnet(test.features, "Test photos through AlexNet")
+                    test_logits = inference.run(session, logits, fc7, tested, "Test photos")
 
-            if test:
-                tested = inference.run(session, fc7, images, test.features, "Test photos through AlexNet")
-                metrics["test"] = evaluate(tested, test.labels)
-                command_line.result(f"Test Loss = {metrics['test']['loss']:.4f}\n"
-                                    f"Test Accuracy = {metrics['test']['accuracy']:.4f}\n")
-                files.write_json(model_folder / "metrics.json", metrics)
+    if args.finetune:
+        validation_logits, test_logits = finetuning.train(model, state, args.finetune_epochs, alexnet_weights, data, training,
+                                                          validation, test)
+
+    metrics = {}
+    plots.history(model / "history.png", state["history"])
+    for split, photos, rows, logits in [("validation", data, validation, validation_logits),
+                                        *([("test", test, slice(None), test_logits)] if test else [])]:
+        metrics[split] = evaluation.report(logits, photos.labels[rows])
+        files.write_json(model / "metrics.json", metrics)
+        prefix = "test-" if split == "test" else ""
+        plots.confusion(model / f"{prefix}confusion.png", photos.labels[rows], logits.argmax(axis=1))
+        plots.mistakes(model / f"{prefix}mistakes.png", photos.features[rows], photos.labels[rows], softmax(logits, axis=1))
+        command_line.result(evaluation.describe(split.title(), metrics[split]) + "\n")
+    command_line.notice(f"The trained layer, what it is worth (metrics.json) and pictures of that are in {model}.")
+    if args.export:
+        _export(args, state, weights_file)
+
+
+def _export(args, state, weights_file):
+    import model_folder
+    import weights
+
+    model_folder.check_weights(state, args.model, weights_file)
+    alexnet_weights = weights.load(weights_file)
+    with command_line.quiet_import():
+        import tensorflow as tf
+
+        import export
+    tf.get_logger().setLevel("ERROR")  # it would warn that SavedModels are made otherwise in TensorFlow 2
+    export.save(args.export, args.model, state, alexnet_weights)
+    command_line.notice(f"The network is in {args.export}, for TensorFlow Serving or tf.saved_model.load.")
+
+
+def _arguments(arguments):
+    parser = command_line.parser("Train a layer that names 43 traffic signs on top of AlexNet's fc7, which stays frozen.")
+    parser.add_argument("--data", default="auto", metavar="auto|builtin|PATH",
+                        help="GTSRB's photos: train.p, or a folder or archive of the authors' or Kaggle's copy; builtin: "
+                             "signs that the lab draws itself; auto (default): train.p if it is here, else fetched, else builtin")
+    parser.add_argument("--split", choices=["random", "track"], default="random",
+                        help="the third of the photos that training does not see, to validate with: random (default), as in "
+                             "the lab, or whole tracks, which tells the truth about signs that were never met")
+    parser.add_argument("--test", metavar="PATH",
+                        help="photos that training does not see, to test the finished layer on: test.p, or any other copy "
+                             "of GTSRB; the result is also written to metrics.json in the model's folder")
+    parser.add_argument("--model", default="model", metavar="DIR",
+                        help="the folder for the trained layer, saved after every epoch for feature_extraction.py, and for "
+                             "pictures of how good it is (default: model)")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the training in --model where it was interrupted, or with more --epochs")
+    parser.add_argument("--overwrite", action="store_true", help="train anew even if --model holds a trained layer")
+    parser.add_argument("--cache", metavar="DIR",
+                        help="where the fc7 of all photos is kept for the next training (default: cache, beside --model)")
+    parser.add_argument("--no-cache", action="store_true", help="keep fc7 in memory only")
+    parser.add_argument("--export", metavar="DIR",
+                        help="write the trained network to this new folder as a SavedModel, for TensorFlow Serving; if "
+                             "--model holds a trained layer this is done without training")
+
+    group = parser.add_argument_group("how the layer learns")
+    group.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",
+                       help="how often to go through the training photos with everything up to fc7 frozen (default: 10)")
+    group.add_argument("--batch-size", type=command_line.whole_number(1), default=128, metavar="N",
+                       help="training photos to a step (default: 128)")
+    group.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), default=0, metavar="N",
+                       help="moves the fresh layer and the order of the photos, not the split (default: 0)")
+    group.add_argument("--learning-rate", type=command_line.rate, default=0.001, metavar="X",
+                       help="Adam's, for the new layer (default: 0.001)")
+
+    group = parser.add_argument_group("finetuning, the lab's second method")
+    group.add_argument("--finetune", action="store_true",
+                       help="after the frozen epochs train all of AlexNet too, end to end: slow, and far better")
+    group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
+                       help="how often to go through the training photos then (default: 4)")
+    group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), default=32, metavar="N",
+                       help="training photos to a step then (default: 32)")
+    group.add_argument("--pretrained-learning-rate", type=command_line.rate, default=0.0001, metavar="X",
+                       help="Adam's, for the pretrained layers then; it and the new layer's halve after each of these epochs "
+                            "(default: 0.0001)")
+    args = parser.parse_args(arguments)
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with a training and --overwrite replaces it: say one of them")
+    if args.cache and args.no_cache:
+        parser.error("--cache and --no-cache exclude each other: say one of them")
+    return args
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
 
+import command_line  # noqa: E402
+import plots  # noqa: E402
 import weights  # noqa: E402
 
 
@@ -28,3 +30,17 @@ def random_weights():
     return {layer: (rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:-1]))),
                     rng.standard_normal(shape[-1], np.float32))
             for layer, shape in weights.SHAPES.items()}
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Call a script as its command line does: exit status, stdout and stderr. A training's pictures, slow, stay empty."""
+    for picture in ("history", "confusion", "mistakes"):
+        monkeypatch.setattr(plots, picture, lambda path, *data: Path(path).touch())
+
+    def call(script, *arguments):
+        status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call

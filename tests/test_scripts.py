@@ -1,5 +1,6 @@
 """The lab's four scripts do what its pages show, keep what they train, and answer mistakes in one sentence."""
 
+import json
 import os
 import pickle
 import re
@@ -27,6 +28,7 @@ import train_feature_extraction
 import weights
 from caffe_classes import class_names
 from hostile import RunsCode
+from samples import mistake, write_data
 
 SCRIPTS = [imagenet_inference, traffic_sign_inference, feature_extraction, train_feature_extraction]
 
@@ -34,37 +36,9 @@ IMAGE = r"Image \d+( \S+)?\n([^\n:]+: [01]\.\d{3}\n){5}\n"
 EPOCH = r"Epoch \d+\nTime: \d+\.\d{3} seconds\nValidation Loss = \d+\.\d{4}\nValidation Accuracy = [01]\.\d{4}\n\n"
 
 
-@pytest.fixture
-def call(capsys):
-    """Call a script as its command line does: exit status, stdout and stderr."""
-    def call(script, *arguments):
-        status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
-
-
 def named(out):
     """The names in what a script printed."""
     return re.findall(r"^(.*): [01]\.\d{3}$", out, re.MULTILINE)
-
-
-def mistake(err):
-    """The sentence behind the notices, which is the only one that a mistake gets."""
-    *notices, sentence = err.splitlines()
-    assert all(notice.startswith(("AlexNet weights", "These weights know")) for notice in notices)
-    return sentence
-
-
-def write_data(count=90, path="train.p"):
-    """A train.p of `count` blurred colours, five signs: enough to be learned."""
-    rng = np.random.default_rng(0)
-    labels = rng.choice([2, 14, 25, 38, 42], count)
-    colours = rng.integers(0, 256, (43, 4, 4, 3))[labels] + rng.integers(-20, 21, (count, 4, 4, 3))
-    features = np.clip(colours, 0, 255).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels}, 4))
-    return features, labels
 
 
 def test_the_first_page_names_the_sample_photos_in_the_published_format():
@@ -122,16 +96,16 @@ def seen_by_alexnet(monkeypatch):
 def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_layer(call, seen_by_alexnet):
     features, labels = write_data(200)
     status, out, err = call(train_feature_extraction, "--epochs", 4, "--batch-size", 16)
-    assert status == 0 and re.fullmatch(f"({EPOCH}){{4}}", out)
+    assert status == 0 and re.match(f"({EPOCH}){{4}}Validation: 66 photos, loss", out)
     assert sum(seen_by_alexnet) == 200
-    assert float(out.split()[-1]) > 0.9
-    assert "200 photos went through AlexNet, once each" in err
+    assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.9
 
-    names = sorted(os.listdir("model"))
-    assert names == ["layer-1.data-00000-of-00001", "layer-1.index", "metrics.json", "model.json"]
-    assert sum(os.path.getsize(f"model/{name}") for name in names) < 1_000_000  # 43 * 4097 numbers and no AlexNet
-    saved = tf.train.list_variables("model/layer-1")
-    assert saved == [("signs/biases", [43]), ("signs/weights", [4096, 43])]
+    names = sorted(name for name in os.listdir("model") if "tfevents" not in name)
+    assert names == ["checkpoint-4.data-00000-of-00001", "checkpoint-4.index", "confusion.png", "history.png", "metrics.json",
+                     "mistakes.png", "model.json"]
+    saved = [name for name, _ in tf.train.list_variables("model/checkpoint-4")]
+    assert saved == ["beta1_power", "beta2_power", *(f"signs/{kind}{slot}" for kind in ("biases", "weights")
+                                                      for slot in ("", "/Adam", "/Adam_1"))]  # no AlexNet
 
     photos = [f"{i}.png" for i in range(5)]
     for name, i in zip(photos, np.unique(labels, return_index=True)[1]):
@@ -139,6 +113,10 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     status, out, err = call(feature_extraction, *photos)
     assert status == 0 and "untrained" not in err
     assert named(out)[::5] == [gtsrb.sign_names()[label] for label in np.unique(labels)]
+
+    seen_by_alexnet.clear()
+    assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
+    assert seen_by_alexnet == []  # fc7 is kept
 
 
 def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
@@ -159,7 +137,6 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
     parameters = [W.astype(np.float64), b.astype(np.float64)]
     m, v, step = [0, 0], [0, 0], 0
     training, validation = gtsrb.random_split(60)
-    order = np.random.RandomState(7)
 
     def softmax(rows):
         logits = x[rows] @ parameters[0] + parameters[1]
@@ -167,7 +144,7 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
         return exp / exp.sum(axis=1, keepdims=True)
 
     for epoch in range(3):
-        shuffled = order.permutation(training)
+        shuffled = np.random.RandomState([7, 0, epoch]).permutation(training)
         for rows in (shuffled[i:i + 16] for i in range(0, len(shuffled), 16)):
             slope = (softmax(rows) - np.eye(43)[labels[rows]]) / len(rows)
             step += 1
@@ -183,17 +160,9 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
 
 def test_the_seed_moves_the_training_and_nothing_else_does(call):
     write_data(30)
-    runs = [re.findall("Loss = (.*)", call(train_feature_extraction, "--epochs", 2, "--batch-size", 8, "--seed", seed)[1])
-            for seed in (1, 1, 2)]
+    runs = [re.findall("Loss = (.*)", call(train_feature_extraction, "--epochs", 2, "--batch-size", 8, "--seed", seed,
+                                           "--overwrite")[1]) for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
-
-
-def test_a_second_training_replaces_the_layer_and_its_files(call):
-    write_data(10)
-    for number in (1, 2):
-        assert call(train_feature_extraction, "--epochs", 1)[0] == 0
-        assert sorted(os.listdir("model")) == [f"layer-{number}.data-00000-of-00001", f"layer-{number}.index",
-                                               "metrics.json", "model.json"]
 
 
 @pytest.fixture(scope="session")
@@ -212,15 +181,22 @@ def test_a_layer_is_refused_with_other_weights_than_it_was_trained_on(call, trai
     assert (status, out) == (2, "") and re.search("was trained on builtin .* not on other.npz", mistake(err))
 
 
+def edit_manifest(**changes):
+    Path("model/model.json").write_text(json.dumps(json.loads(Path("model/model.json").read_text()) | changes))
+
+
 @pytest.mark.parametrize("damage, sentence", [
     (lambda: Path("model/model.json").write_text("{"), "model.json is damaged"),
     (lambda: Path("model/model.json").write_text("[]"), "model.json is damaged"),
-    (lambda: Path("model/model.json").write_text('{"checkpoint": "../x", "weights": {"name": "", "sha256": ""}}'), "damaged"),
-    (lambda: Path("model/model.json").write_text('{"checkpoint": "layer-1", "weights": {"name": 1, "sha256": 5}}'), "damaged"),
+    (lambda: edit_manifest(checkpoint="../x"), "damaged"),
+    (lambda: edit_manifest(weights={"name": 1, "sha256": 5}), "damaged"),
+    (lambda: edit_manifest(stage="melted"), "damaged"),
+    (lambda: edit_manifest(history=[{"stage": "frozen"}]), "damaged"),
+    (lambda: edit_manifest(running=[1, 2]), "damaged"),
     (lambda: Path("model/model.json").write_text("[" * 200_000), "model.json is damaged"),
-    (lambda: os.remove("model/layer-1.index"), "missing or damaged"),
-    (lambda: os.truncate("model/layer-1.data-00000-of-00001", 1000), "missing or damaged"),
-    (lambda: os.truncate("model/layer-1.index", 50), "missing or damaged"),
+    (lambda: os.remove("model/checkpoint-1.index"), "missing or damaged"),
+    (lambda: os.truncate("model/checkpoint-1.data-00000-of-00001", 1000), "missing or damaged"),
+    (lambda: os.truncate("model/checkpoint-1.index", 50), "missing or damaged"),
 ])
 def test_a_damaged_model_is_one_sentence(call, trained, damage, sentence):
     shutil.copytree(trained, "model")
@@ -233,7 +209,8 @@ def test_training_again_mends_a_damaged_model(call, trained):
     shutil.copytree(trained, "model")
     Path("model/model.json").write_text("{")
     write_data(10)
-    assert call(train_feature_extraction, "--epochs", 1)[0] == 0
+    assert "model.json is damaged" in mistake(call(train_feature_extraction, "--epochs", 1)[2])
+    assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
     assert call(feature_extraction)[0] == 0
 
 
@@ -269,6 +246,13 @@ def touch(path):
     (train_feature_extraction, lambda: ["--data", "nowhere.p"], "nowhere.p does not exist"),
     (train_feature_extraction, lambda: ["--epochs", "0"], "'0' is not a whole number of 1 or more"),
     (train_feature_extraction, lambda: ["--batch-size", "-1"], "'-1' is not a whole number"),
+    (train_feature_extraction, lambda: ["--learning-rate", "0"], "'0' is not a number above 0 and up to 1"),
+    (train_feature_extraction, lambda: ["--pretrained-learning-rate", "nan"], "'nan' is not a number above 0"),
+    (train_feature_extraction, lambda: ["--resume", "--overwrite"], "say one of them"),
+    (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "say one of them"),
+    (train_feature_extraction, lambda: ["--export", touch("file")], "file is there already"),
+    (train_feature_extraction, lambda: write_data(5) and ["--cache", touch("file")], "file is a file"),
+    (train_feature_extraction, lambda: write_data(5) and ["--split", "track"], "no tracks found"),
     (train_feature_extraction, lambda: ["--seed", "1.5"], "'1.5' is not a whole number"),
     (train_feature_extraction, lambda: write_data(5) and ["--model", touch("file") + "/model"], "file/model cannot be written"),
     (train_feature_extraction, lambda: write_data(5) and ["--model", touch("file")], "file is a file"),
@@ -344,7 +328,7 @@ def test_a_training_whose_output_nobody_reads_is_kept(tmp_path):
     run = subprocess.run(f"'{sys.executable}' '{files.HERE}/train_feature_extraction.py' --epochs 3 | head -1", shell=True,
                          capture_output=True, text=True)
     assert run.stdout == "Epoch 1\n" and "Traceback" not in run.stderr
-    assert "model.json" in os.listdir("model")
+    assert len(json.loads(Path("model/model.json").read_text())["history"]) == 3
 
 
 def test_there_are_1000_class_names_in_wordnets_order():

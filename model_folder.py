@@ -1,0 +1,176 @@
+"""The model folder: what a training has reached, so that it can be gone on with, tested and used.
+
+It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-...`, and `model.json`, which names it:
+
+    {"checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
+     "settings": {"split": "random", ...}, "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
+     "history": [{"epoch": 1, "stage": "frozen", "training": {...}, "validation": {...}}, ...]}
+
+The next save writes checkpoint-4, then model.json, then deletes checkpoint-3: killed at any moment, it leaves one that is
+whole. In the stage "frozen" a checkpoint holds the 43-way layer and Adam's slots for it, in the stage "finetuned" all of
+AlexNet and its slots too. `step` counts the steps of the epoch that was interrupted, and `running` has the loss and the
+hits, summed over that epoch's photos so far, and their number. There is no other random state than settings["seed"]: what
+is random in a step follows from the seed, the epoch and the step.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import files
+import weights
+from files import BadInput
+
+STAGES = "frozen", "finetuned"
+_OUTPUTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png",
+            "events.out.tfevents.*")  # what a training leaves beside the model
+
+
+def read(folder):
+    """The state in model.json, the dict that the head of this module shows; None when `folder` holds no model.
+
+    Raises BadInput for a damaged model.json, and for a file in the folder's place.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: --model needs the folder that train_feature_extraction.py has written")
+    manifest = folder / "model.json"
+    if not manifest.exists():
+        return None
+    try:
+        state = json.loads(manifest.read_text(encoding="utf-8"))
+        whole = (re.fullmatch(r"checkpoint-\d+", state["checkpoint"]) and state["stage"] in STAGES
+                 and isinstance(state["step"], int) and state["step"] >= 0
+                 and all(math.isfinite(number) for number in state["running"]) and len(state["running"]) == 3
+                 and all(re.fullmatch(r"[0-9a-f]{64}", state[key]["sha256"]) and isinstance(state[key]["name"], str)
+                         for key in ("data", "weights"))
+                 and isinstance(state["settings"], dict)
+                 and all(math.isfinite(epoch[split][key]) for epoch in state["history"] if epoch["stage"] in STAGES
+                         for split in ("training", "validation") for key in ("loss", "accuracy")))
+        if not whole:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise BadInput(f"{manifest} is damaged: train again, with --overwrite") from error
+    return state
+
+
+def epochs(state, stage):
+    """How many epochs of `stage` are finished."""
+    return sum(epoch["stage"] == stage for epoch in state["history"])
+
+
+def check_weights(state, folder, weights_file):
+    """Raise BadInput when the model of `state` was trained on other weights than those in `weights_file`."""
+    needed, here = state["weights"], weights.identity(weights_file)
+    if needed["sha256"] != here["sha256"]:
+        name = f"another version of {needed['name']}" if needed["name"] == here["name"] else needed["name"]
+        raise BadInput(f"the layer in {folder} was trained on {name} (SHA-256 {needed['sha256']:.12}...), not on "
+                       f"{here['name']}: give those weights with --weights, or train again")
+
+
+def new_state(settings, data, weights_identity):
+    """The state before the first step. settings: a dict of numbers and strings. data, weights_identity: {"name", "sha256"}."""
+    return {"checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0], "settings": settings, "data": data,
+            "weights": weights_identity, "history": []}
+
+
+def check_resumable(state, wanted, folder, frozen, finetuned):
+    """Raise BadInput, which names the difference, unless the training of `state` can go on as a `wanted` one.
+
+    wanted: a `new_state` with what the user asks for now. frozen, finetuned: how many epochs of each stage are to be finished
+        in the end; more than were once asked for are no difference, nor is a setting of finetuning that has not begun.
+    """
+    advice = "or start anew with --overwrite"
+    for key, value in wanted["settings"].items():
+        before = state["settings"].get(key, value)
+        if before != value:
+            flag = "--" + key.replace("_", "-")
+            raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: go on with {flag} {before}, {advice}")
+    for key, what in (("data", "photos"), ("weights", "weights")):
+        before, now = state[key], wanted[key]
+        if before["sha256"] != now["sha256"]:
+            raise BadInput(f"{folder} was trained with other {what} ({before['name']}, SHA-256 {before['sha256']:.12}...) than "
+                           f"{now['name']} (SHA-256 {now['sha256']:.12}...): go on with those by --{key}, {advice}")
+    begun = {stage: epochs(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
+    if begun["finetuned"] and not finetuned:
+        raise BadInput(f"{folder} is being finetuned: go on with --finetune, {advice}")
+    if begun["frozen"] > frozen or begun["finetuned"] and begun["frozen"] < frozen:
+        raise BadInput(f"{folder} was trained for {begun['frozen']} epochs with frozen layers, not {frozen}: go on with --epochs "
+                       f"{begun['frozen']}{'' if begun['finetuned'] else ' or more'}, {advice}")
+    if begun["finetuned"] > max(finetuned, 0):
+        raise BadInput(f"{folder} was finetuned for {begun['finetuned']} epochs, not {finetuned}: go on with --finetune-epochs "
+                       f"{begun['finetuned']} or more, {advice}")
+
+
+def check_disk(folder, variables):
+    """Raise BadInput unless `folder` has room for two checkpoints of `variables`, the old and the new."""
+    needed = sum(2 * variable.shape.num_elements() * variable.dtype.size for variable in variables) + 50_000_000
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise BadInput(f"{folder}: finetuning saves all of AlexNet, which takes {needed / 1e6:.0f} MB of disk, and "
+                       f"{free / 1e6:.0f} MB are free; make room or name another folder with --model")
+
+
+def save(session, variables, folder, state):
+    """Save `variables` and `state` in `folder`; the new checkpoint's name goes into state["checkpoint"].
+
+    Raises BadInput when that cannot be; the model that was there before is then still whole.
+    """
+    import tensorflow.compat.v1 as tf  # here and below, not above: what `read` finds is told before TensorFlow's seconds
+
+    folder = Path(folder)
+    number = 1 + max((_number(path) for path in folder.iterdir()), default=0)
+    checkpoint = f"checkpoint-{number}"
+    try:
+        tf.train.Saver(variables).save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
+        files.write_json(folder / "model.json", state | {"checkpoint": checkpoint})
+    except (tf.errors.OpError, OSError, BadInput) as error:
+        _remove(folder, lambda other: other == number)
+        full = isinstance(error, tf.errors.ResourceExhaustedError) or getattr(error, "errno", None) == errno.ENOSPC
+        reason = "the disk is full" if full else getattr(error, "strerror", None) or type(error).__name__
+        raise error if isinstance(error, BadInput) else BadInput(
+            f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
+    state["checkpoint"] = checkpoint
+    _remove(folder, lambda other: 0 < other < number)
+    if len(state["history"]) < 2:  # a new training: metrics and pictures of the one before it tell of another model
+        for path in (path for pattern in _OUTPUTS for path in folder.glob(pattern)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def restore(session, variables, folder, state):
+    """Give `variables` their values in the checkpoint of `state`. Raises BadInput if it is missing or damaged."""
+    import tensorflow.compat.v1 as tf
+
+    checkpoint = str(Path(folder) / state["checkpoint"])
+    try:
+        tf.train.Saver(variables).restore(session, checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        raise BadInput(f"{checkpoint}.* is missing or damaged: train again, with --overwrite") from error
+
+
+def used(state):
+    """The variables of the current graph that the checkpoint of `state` has new values for: the layer's, or all."""
+    import tensorflow.compat.v1 as tf
+
+    import sign_layer
+
+    return sign_layer.variables() if state["stage"] == "frozen" else tf.trainable_variables()
+
+
+def _remove(folder, which):
+    """Delete the files of the checkpoints in `folder` for whose number `which` is true."""
+    for path in folder.iterdir():
+        if which(_number(path)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _number(path):
+    """The 3 of checkpoint-3.index and checkpoint-3.data-00000-of-00001; 0 for other files."""
+    match = re.match(r"checkpoint-(\d+)\.(index|data-)", path.name)
+    return int(match[1]) if match else 0

@@ -1,0 +1,210 @@
+"""A training can be relied on: it goes on where it stopped, tells the truth, and can be taken elsewhere."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+import alexnet
+import epochs
+import feature_extraction
+import files
+import gtsrb
+import model_folder
+import train_feature_extraction
+import weights
+from samples import mistake, write_data
+
+
+def saved(folder="model"):
+    """The bytes of all variables in the checkpoint of a model folder, and its history."""
+    state = model_folder.read(folder)
+    reader = tf.train.load_checkpoint(f"{folder}/{state['checkpoint']}")
+    return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What three epochs in steps of 16 on `write_data` end in."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_data(path=folder / "train.p")
+    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "3", "--batch-size", "16", "--model", f"{folder}/model"])
+    return saved(folder / "model")
+
+
+def press_ctrl_c_in_step(number, monkeypatch):
+    """Ctrl-C while the step `number`, counted from 1, of an epoch is under way."""
+    def steps(iterable, *arguments, **options):
+        for i in iterable:
+            if i == number - 1:
+                signal.raise_signal(signal.SIGINT)
+            yield i
+
+    monkeypatch.setattr(epochs, "tqdm", steps)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # a background job ignores Ctrl-C
+
+
+def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_bytes(call, uninterrupted, monkeypatch):
+    write_data()
+    arguments = ["--batch-size", 16, "--resume"]
+    with monkeypatch.context() as patch:
+        press_ctrl_c_in_step(3, patch)
+        status, out, err = call(train_feature_extraction, *arguments, "--epochs", 1)
+    assert (status, out) == (130, "")
+    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, and saved: the same command with --resume goes on from there.\n")
+    assert model_folder.read("model")["step"] == 3
+
+    assert call(train_feature_extraction, *arguments, "--epochs", 1)[0] == 0
+    status, out, _ = call(train_feature_extraction, *arguments, "--epochs", 3)
+    assert status == 0 and out.startswith("Epoch 2\n")
+    assert saved() == uninterrupted
+    assert len(list(Path("model").glob("checkpoint-*"))) == 2  # one, in two files
+    assert call(train_feature_extraction, *arguments, "--epochs", 3)[0] == 0  # nothing is left to train
+    assert saved() == uninterrupted
+
+
+def test_a_training_that_died_while_it_saved_goes_on_from_the_save_before(call, uninterrupted, monkeypatch):
+    write_data()
+    arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
+
+    def die(path, value, write=files.write_json):
+        if path.name == "model.json" and len(value["history"]) == 2:
+            raise KeyboardInterrupt  # the checkpoint of epoch 2 is there, and model.json still names that of epoch 1
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", die)
+        assert call(train_feature_extraction, *arguments)[0] == 130
+    assert len(model_folder.read("model")["history"]) == 1
+    assert call(train_feature_extraction, *arguments)[0] == 0
+    assert saved() == uninterrupted and len(list(Path("model").glob("checkpoint-*"))) == 2
+
+
+def test_a_model_is_replaced_only_when_that_is_asked_for(call):
+    write_data(30)
+    assert call(train_feature_extraction, "--epochs", 2)[0] == 0
+    before = saved()
+    status, out, err = call(train_feature_extraction, "--epochs", 1)
+    assert (status, out) == (2, "") and "--resume goes on with it, --overwrite replaces it" in mistake(err)
+    assert saved() == before
+    assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
+    assert len(saved()[1]) == 1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    write_data(30, folder / "train.p")
+    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "2", "--model", f"{folder}/model"])
+    return folder / "model"
+
+
+@pytest.mark.parametrize("arguments, difference", [
+    (["--seed", 1], "was trained with --seed 0, not 1: go on with --seed 0, or start anew with --overwrite"),
+    (["--batch-size", 8], "was trained with --batch-size 128, not 8"),
+    (["--learning-rate", 0.01], "was trained with --learning-rate 0.001, not 0.01"),
+    (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
+    (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
+    (["--epochs", 1], "was trained for 2 epochs with frozen layers, not 1: go on with --epochs 2 or more"),
+])
+def test_what_differs_from_the_training_before_is_named(arguments, difference, call, trained):
+    write_data(30)
+    write_data(31, "other.p")
+    arrays = weights.load("builtin")
+    np.savez("other.npz", **{f"{layer}_{kind}": array for layer, pair in arrays.items() for kind, array in zip("Wb", pair)})
+    before = saved(trained)
+    status, out, err = call(train_feature_extraction, "--resume", "--model", trained, *arguments)
+    assert (status, out) == (2, "") and difference in mistake(err)
+    assert saved(trained) == before
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_likely_cause(call, monkeypatch):
+    write_data(30)
+    assert call(train_feature_extraction, "--epochs", 1)[0] == 0
+    before = saved()
+    real = tf.nn.sparse_softmax_cross_entropy_with_logits
+    monkeypatch.setattr(tf.nn, "sparse_softmax_cross_entropy_with_logits", lambda **arguments: real(**arguments) * np.inf)
+    status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume")
+    assert status == 2 and "the loss is no number any more at step 1 of epoch 2: the learning rate is too high" in mistake(err)
+    assert saved() == before
+
+
+def test_tensorboard_finds_the_graph_and_both_curves(trained):
+    events = [event for path in trained.glob("events.out.tfevents.*") for event in tf.train.summary_iterator(str(path))]
+    values = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
+    history = model_folder.read(trained)["history"]
+    assert values == {(f"{key}/{split}", epoch["epoch"]): np.float32(epoch[split][key]) for epoch in history
+                      for split in ("training", "validation") for key in ("loss", "accuracy")}
+    graph, = [tf.GraphDef.FromString(event.graph_def) for event in events if event.graph_def]
+    assert {"images", "alexnet/fc7", "signs/logits"} <= {node.name for node in graph.node}
+
+
+def test_metrics_and_pictures_tell_of_the_validation_photos(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())["validation"]
+    assert metrics["photos"] == 10 == sum(sign["photos"] for sign in metrics["classes"])
+    history = model_folder.read(trained)["history"]
+    assert (metrics["loss"], metrics["accuracy"]) == (history[-1]["validation"]["loss"], history[-1]["validation"]["accuracy"])
+    assert all((trained / name).stat().st_size for name in ("history.png", "confusion.png", "mistakes.png"))
+
+
+def test_dropout_keeps_the_mean_and_drops_by_the_seed_alone():
+    with tf.Graph().as_default(), tf.Session() as session:
+        rate, seed = tf.placeholder(tf.float32, []), tf.placeholder(tf.int32, [2])
+        dropped = alexnet.dropout(tf.ones([100, 4096]), rate, seed)
+        half = session.run(dropped, {rate: 0.5, seed: [0, 1]})
+        assert set(np.unique(half)) == {0, 2} and abs(half.mean() - 1) < 5 / np.sqrt(half.size)  # five standard deviations
+        assert np.array_equal(half, session.run(dropped, {rate: 0.5, seed: [0, 1]}))
+        assert abs(np.mean(half == session.run(dropped, {rate: 0.5, seed: [0, 2]})) - 0.5) < 0.01
+        assert np.array_equal(session.run(dropped, {rate: 0.0, seed: [0, 1]}), np.ones([100, 4096]))
+
+
+SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+answers = tf.saved_model.load("saved").signatures["serving_default"](images=tf.constant(np.load("signs.npy")))
+np.savez("served.npz", **{name: np.array(answer.numpy().tolist()) for name, answer in answers.items()})
+assert "alexnet" not in sys.modules
+"""
+
+
+def test_the_exported_network_answers_the_same_without_the_labs_code(call, trained):
+    status, out, err = call(train_feature_extraction, "--export", "saved", "--model", trained)
+    assert (status, out) == (0, "") and "The network is in saved" in err
+    features, _ = write_data(3)
+    np.save("signs.npy", features)
+    subprocess.run([sys.executable, "-c", SERVE], check=True, env=os.environ | {"PYTHONPATH": ""})
+    served = np.load("served.npz")
+    assert served["probabilities"].shape == (3, 43) and served["class_ids"].shape == (3,)
+
+    for i, photo in enumerate(features):
+        Image.fromarray(photo).save(f"{i}.png")
+    _, out, _ = call(feature_extraction, "0.png", "1.png", "2.png", "--model", trained)
+    first = re.findall(r"^Image .*\n(.*): (.*)$", out, re.MULTILINE)
+    assert [(name.decode(), f"{row.max():.3f}") for name, row in zip(served["names"], served["probabilities"])] == first
+    assert [gtsrb.sign_names()[i] for i in served["class_ids"]] == [name for name, _ in first]
+
+    graph = SavedModel.FromString(Path("saved/saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    assert not {node.op for node in graph.node} & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # a server has no Python
+    assert graph.ByteSize() < 1_000_000  # the weights are variables
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
+    Path("file").touch()
+    status, _, err = call(train_feature_extraction, "--export", "file/saved", "--model", trained)
+    assert status == 2 and "file is a file: name a folder" in mistake(err)
+    assert os.listdir() == ["file"]
+
+
+def test_photos_are_drawn_with_their_five_bars(call, trained):
+    status, _, _ = call(feature_extraction, "--model", trained, "--plot", "answers.png")
+    assert status == 0 and Image.open("answers.png").height > 300

@@ -154,6 +154,8 @@ def _interruptible(main):
     sys.unraisablehook = unraisable
     try:
         main()
+    except KeyboardInterrupt:
+        raise
     except BaseException:
         if pressed:
             raise KeyboardInterrupt from None
@@ -161,6 +163,17 @@ def _interruptible(main):
     finally:
         sys.unraisablehook = unraisable_before
         signal.signal(signal.SIGINT, interrupt_before)
+
+
+@contextlib.contextmanager
+def interrupted_saying(sentence):
+    """Around work of which `sentence` (str) is to be said if Ctrl-C ends it and nothing better is known."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error):
+            raise
+        raise KeyboardInterrupt(sentence) from error
 
 
 @contextlib.contextmanager

@@ -5,11 +5,13 @@ the catalogue VzKat stand beside the drawings). All coordinates are hundredths o
 and y down. Digits and letters are DejaVu Sans, which matplotlib ships.
 """
 
+import functools
 import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt
 
 from gtsrb import CLASSES
 
@@ -104,7 +106,7 @@ class _Pen:
     def text(self, colour, text, left, top, right, bottom):
         """`text` stretched into a box, all letters equally wide. A 1 has no foot, as on signs."""
         width = (right - left) / (len(text) - 0.45 * text.count("1"))
-        gap, stroke = width * 0.13, 7 if self.wide else 5.5
+        gap, stroke = width * 0.13, 6.2 if self.wide else 4.8
         for letter in text:
             cell = 0.55 * width if letter == "1" else width
             if letter == "1":
@@ -114,20 +116,32 @@ class _Pen:
                              (left - gap / 2, top + 14), (stem, top + 7))
             else:
                 (x0, y0), (x1, y1) = self._place([(left + gap / 2, top), (left + cell - gap / 2, bottom)])
-                box = (round(x1 - x0), round(y1 - y0))
-                self.image.paste(colour, (round(x0), round(y0)), _letter(letter, self.wide).resize(box))
+                mask = _letter(letter, round(x1 - x0), round(y1 - y0), stroke * self.scale * self.image.width / 100)
+                self.image.paste(colour, (round(x0), round(y0)), Image.fromarray(mask))
             left += cell
 
 
-def _letter(letter, wide):
-    """A mask of one letter or digit, cropped to its ink."""
+def _letter(letter, width, height, stroke):
+    """A mask of one letter or digit that fills `width` by `height` pixels with strokes of one width, as signs have them."""
+    inner = (round(width - stroke), round(height - stroke))
+    skeleton = np.asarray(_skeleton(letter).resize(inner, Image.Resampling.BOX))
+    row = np.linspace(-1, 1, inner[1])  # to the power of 1.5, which flattens a round top
+    skeleton = skeleton[np.rint((np.sign(row) * np.abs(row) ** 1.5 + 1) / 2 * (inner[1] - 1)).astype(int)]
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    skeleton = np.pad(skeleton, ((top, height - inner[1] - top), (left, width - inner[0] - left)))
+    return np.where(distance_transform_edt(skeleton < 100) <= stroke / 2, 255, 0).astype(np.uint8)
+
+
+@functools.cache
+def _skeleton(letter):
+    """A mask of DejaVu's letter or digit, thinned to its strokes' middle and cropped."""
     import matplotlib  # for its fonts; it is not needed where nothing is written
 
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    font = ImageFont.truetype(str(path), 400)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 400)
     mask = Image.new("L", (600, 600))
-    ImageDraw.Draw(mask).text((100, 60), letter, font=font, fill=255, stroke_fill=255, stroke_width=14 if wide else 6)
-    return mask.crop(mask.getbbox())
+    ImageDraw.Draw(mask).text((100, 60), letter, font=font, fill=255)
+    thin = Image.fromarray(distance_transform_edt(np.asarray(mask) > 127) > 15)  # of the 18 pixels that half a stroke has
+    return thin.crop(thin.getbbox()).convert("L")
 
 
 def _arc(x, y, radius, start, end, steps=24):

@@ -11,7 +11,6 @@ import math
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -33,12 +32,10 @@ _BATCH = 64  # photos at a time: more do not fit into a core's cache
 
 # The ingredients, in the order in which light meets them. Lengths are parts of the photo's side where nothing else is said.
 _SCENERY = (0.5, 0.5, 0.5), (0.95, 1, 1.05), (0.2, 0.2, 0.15), (0.65, 0.55, 0.36), (0.42, 0.33, 0.27), (0.1, 0.1, 0.11)
-_LEAVES = 0.5  # how often a second colour is seen between them
+_CONTRAST = 0.7  # log of how light such a colour is: standard deviation
+_LEAVES = 1.0  # how often a second colour is seen between them
 _EDGE = 1.0  # how often the background has a straight edge
-_POLE = 0.6  # how often a pole is seen
-_PLATE = 0.2  # how often a white plate hangs below
-_NEIGHBOUR = 0.2  # how often another sign hangs above or below
-_BACKLIGHT = 0.2, 0.7  # log of the light behind to the light on the sign: mean and standard deviation
+_BACKLIGHT = 0.1, 0.3  # log of the light behind to the light on the sign: mean and standard deviation
 _NATIVE = 24, 44, 0.45  # pixels of the photo's side before it was resized to 32: smallest, median, standard deviation of log
 _FIT = 0.02, 0.06  # log of the sign's size to what GTSRB's margins make it: mean and standard deviation
 _STRETCH = 0.04  # log of width to height: standard deviation
@@ -47,10 +44,10 @@ _ROTATION = 4.0  # degrees: standard deviation
 _PERSPECTIVE = 0.06  # how much the far side of a turned sign shrinks, each way: standard deviation
 _CONFETTI = 0.4  # how often a coloured blob is on the sign
 _SHADE = 0.25  # Perlin noise on the light: at most
-_COLOUR = 0.05  # log of each channel's gain: standard deviation
+_COLOUR = (0.0, 0.0, 0.06), 0.1  # log of each channel's gain: means and standard deviation; GTSRB's camera sees bluish
 _SATURATION = 0.3, 1.1  # from, to
 _HAZE = 0.3  # part of the light that is scattered: at most, mostly less
-_BLUR = 0.2, 0.75  # pixels, standard deviation: from, to
+_BLUR = 0.2, 0.65  # pixels, standard deviation: from, to
 _MOTION = 2.5  # pixels, each way: at most, mostly less
 _SHARPEN = 0.6  # the camera's own sharpening: at most
 _NOISE = 6.0  # grey levels, standard deviation: at most
@@ -58,7 +55,8 @@ _NOISE = 6.0  # grey levels, standard deviation: at most
 
 def main(arguments=None):
     parser = command_line.Parser(description="Draw traffic signs: a picture of all, or a training set in the lab's format.")
-    parser.add_argument("--sheet", metavar="PNG", help="draw all 43 signs, and samples of each, into this picture")
+    parser.add_argument("--sheet", type=command_line.png, metavar="PNG",
+                        help="draw all 43 signs, and samples of each, into this picture")
     parser.add_argument("--write", metavar="PATH", help="write a set of signs in the format of train.p to this new file")
     parser.add_argument("--count", type=command_line.whole_number(1, 10_000), default=COUNT, metavar="N",
                         help=f"signs of each class to write (default: {COUNT})")
@@ -67,10 +65,8 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     if not (args.sheet or args.write):
         parser.error("say --sheet PNG or --write PATH, or both")
-    if args.sheet and Path(args.sheet).suffix.lower() != ".png":
-        parser.error(f"--sheet draws a PNG, and {args.sheet} is called otherwise")
-    if args.write and os.path.lexists(args.write):
-        raise files.BadInput(f"{args.write} is there already: name a new file, or move that one away")
+    if args.write:
+        files.check_absent(args.write)
 
     if args.sheet:
         with files.replacing(args.sheet) as file:
@@ -114,11 +110,8 @@ def _photos(labels, rng):
     native = np.maximum(_NATIVE[0], _NATIVE[1] * np.exp(_normal(rng, _NATIVE[2], count)))
     placements = _placements(native, rng)
     scene = _backgrounds(count, rng)
-    some = np.flatnonzero(rng.random(count) < _NEIGHBOUR)
-    others = rng.integers(0, gtsrb.CLASSES, len(some))
-    scene[some] = _hang(scene[some], _signs(_beside(placements[some], rng), others, rng))
-    signs = _signs(placements, labels, rng)
-    scene = _hang(scene, _stick_confetti(signs, rng))
+    signs = _stick_confetti(_signs(placements, labels, rng), rng)
+    scene = scene * (1 - signs[..., 3:]) + signs[..., :3]
     return _expose(_light(scene, rng), native, rng)
 
 
@@ -156,14 +149,6 @@ def _placements(native, rng):
     return there @ shift
 
 
-def _beside(placements, rng):
-    """The places above or below signs at `placements`."""
-    shift = np.tile(np.eye(3, dtype=np.float32), (len(placements), 1, 1))
-    shift[:, 0, 2] = _normal(rng, 0.03, len(placements))
-    shift[:, 1, 2] = np.where(rng.random(len(placements)) < 0.5, 1, -1) * _uniform(rng, 0.9, 1.1, len(placements))
-    return shift @ placements
-
-
 def _signs(placements, labels, rng):
     """The signs as they hang: float32 [N, 38, 38, 4], colours from 0 to 1 already multiplied by the alpha behind them."""
     x, y = _grid()
@@ -194,11 +179,6 @@ def _texels():
     return templates.reshape(-1, 4)
 
 
-def _hang(scene, signs):
-    """`scene` with `signs`, from `_signs`, in front of it."""
-    return scene * (1 - signs[..., 3:]) + signs[..., :3]
-
-
 def _perlin(cells, count, rng):
     """Perlin's gradient noise, float32 [count, 38, 38], about -1 to 1: a lattice of `cells` by `cells`.
 
@@ -215,12 +195,12 @@ def _perlin(cells, count, rng):
 
 
 def _backgrounds(count, rng):
-    """What is behind the signs, float32 [count, 38, 38, 3], about 0 to 2: plain colours, leaves, a pole, a plate below."""
+    """What is behind the signs, float32 [count, 38, 38, 3], 0 to 5: plain colours, leaves, an edge."""
     x, y = _grid()
 
     def colours():
         hue = np.float32(_SCENERY)[rng.integers(0, len(_SCENERY), count)][:, None, None]
-        return hue * np.exp(_normal(rng, 0.4, count, 1, 1, 1) + _normal(rng, 0.06, count, 1, 1, 3))
+        return hue * np.exp(_normal(rng, _CONTRAST, count, 1, 1, 1) + _normal(rng, 0.06, count, 1, 1, 3))
 
     def slanting():
         angle = np.pi / 2 * rng.integers(0, 4, (count, 1, 1)) + _normal(rng, 0.1, count, 1, 1)
@@ -235,11 +215,8 @@ def _backgrounds(count, rng):
     scene = _paint(scene, (contrast * leaves).clip(0, 1), colours())
     beyond = slanting() > _uniform(rng, 0.1, 0.9, count, 1, 1)
     scene = _paint(scene, beyond & somewhere(_EDGE), colours())
-    pole = np.abs(x - _normal(rng, 0.04, count, 1, 1)) < _uniform(rng, 0.02, 0.06, count, 1, 1)
-    scene = _paint(scene, pole & somewhere(_POLE) & ((y > 0) | somewhere(0.5)), colours())
     scene *= np.exp(_BACKLIGHT[0] + _normal(rng, _BACKLIGHT[1], count, 1, 1, 1))
-    plate = (np.abs(x) < _uniform(rng, 0.25, 0.45, count, 1, 1)) & (y > _uniform(rng, 0.38, 0.46, count, 1, 1))
-    return _paint(scene, plate & somewhere(_PLATE), np.float32(0.9)).clip(0, 5)
+    return scene.clip(0, 5)
 
 
 def _paint(scene, where, colours):
@@ -263,7 +240,7 @@ def _light(scene, rng):
     """The light that reaches the camera, float32 like `scene`, its mean drawn from GTSRB's law of brightness, 7 to 255."""
     count = len(scene)
     shade = _uniform(rng, 0, _SHADE, count, 1, 1) * (_perlin(2, count, rng) + _perlin(5, count, rng))
-    scene = scene * np.exp(shade[..., None] * 2 + _normal(rng, _COLOUR, count, 1, 1, 3))
+    scene = scene * np.exp(shade[..., None] * 2 + _normal(rng, _COLOUR[1], count, 1, 1, 3) + np.float32(_COLOUR[0]))
     grey = scene @ np.full((3, 1), 1 / 3, np.float32)
     scene = grey + (scene - grey) * _uniform(rng, *_SATURATION, count, 1, 1, 1)
     haze = _HAZE * _uniform(rng, 0, 1, count, 1, 1, 1) ** 3

@@ -46,7 +46,8 @@ def train(model, state, count, weights, data, training, validation, test=None):
                               adam_pretrained.apply_gradients(zip(gradients[len(new):], pretrained)))
         correct = tf.equal(tf.argmax(logits, axis=1), labels)
 
-        model_folder.check_disk(model, tf.global_variables())
+        if model_folder.epochs(state, "finetuned") < count:
+            model_folder.make_room(model, state, tf.global_variables())
         session.run(tf.global_variables_initializer())
         model_folder.restore(session, new if state["stage"] == "frozen" else tf.global_variables(), model, state)
 
@@ -58,6 +59,5 @@ def train(model, state, count, weights, data, training, validation, test=None):
         def validate():
             return inference.run(session, logits, images, data.features, "Validation", validation), data.labels[validation]
 
-        epochs.run(session, tf.global_variables(), model, state, "finetuned", count, training, step, validate)
-        tested = test and inference.run(session, logits, images, test.features, "Test photos")
-        return validate()[0], tested
+        validated = epochs.run(session, tf.global_variables(), model, state, "finetuned", count, training, step, validate)
+        return validated, inference.run(session, logits, images, test.features, "Test photos") if test else None

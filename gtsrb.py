@@ -115,6 +115,8 @@ def identity(data, path):
     """What tells `data`, Photos read from `path` (None if drawn), from all others: {"name", "sha256"}."""
     digest = hashlib.sha256(data.features)
     digest.update(data.labels)
+    if data.tracks is not None:  # the split by tracks follows from them
+        digest.update(data.tracks)
     return {"name": path.name if path else "builtin", "sha256": digest.hexdigest()}
 
 
@@ -136,6 +138,7 @@ def _load_pickle(path):
     labels = _check_labels(data["labels"], path)
     if len(features) != len(labels):
         raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
+    features = np.ascontiguousarray(features)
     return Photos(features, labels, _tracks_in_order(features, labels))
 
 

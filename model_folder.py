@@ -17,6 +17,7 @@ import contextlib
 import errno
 import json
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -26,8 +27,10 @@ import weights
 from files import BadInput
 
 STAGES = "frozen", "finetuned"
-_OUTPUTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png",
-            "events.out.tfevents.*")  # what a training leaves beside the model
+FROZEN_SETTINGS = "split", "batch_size", "seed", "learning_rate"  # the others are those of finetuning
+# What the end of a training leaves beside the model, and is out of date as soon as the model changes.
+_RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
+_EVENTS = "events.out.tfevents.*"
 
 
 def read(folder):
@@ -46,14 +49,18 @@ def read(folder):
         whole = (re.fullmatch(r"checkpoint-\d+", state["checkpoint"]) and state["stage"] in STAGES
                  and isinstance(state["step"], int) and state["step"] >= 0
                  and all(math.isfinite(number) for number in state["running"]) and len(state["running"]) == 3
+                 and (state["step"] > 0) == (state["running"][2] > 0)
                  and all(re.fullmatch(r"[0-9a-f]{64}", state[key]["sha256"]) and isinstance(state[key]["name"], str)
                          for key in ("data", "weights"))
-                 and isinstance(state["settings"], dict)
-                 and all(math.isfinite(epoch[split][key]) for epoch in state["history"] if epoch["stage"] in STAGES
+                 and isinstance(state["settings"], dict) and isinstance(state["history"], list)
+                 and all(epoch["stage"] in STAGES and epoch["epoch"] == i and math.isfinite(epoch[split][key])
+                         for i, epoch in enumerate(state["history"], 1)
                          for split in ("training", "validation") for key in ("loss", "accuracy")))
         if not whole:
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise BadInput(f"{manifest} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{manifest} is damaged: train again, with --overwrite") from error
     return state
 
@@ -85,9 +92,10 @@ def check_resumable(state, wanted, folder, frozen, finetuned):
         in the end; more than were once asked for are no difference, nor is a setting of finetuning that has not begun.
     """
     advice = "or start anew with --overwrite"
+    begun = {stage: epochs(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
     for key, value in wanted["settings"].items():
         before = state["settings"].get(key, value)
-        if before != value:
+        if before != value and (key in FROZEN_SETTINGS or begun["finetuned"]):
             flag = "--" + key.replace("_", "-")
             raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: go on with {flag} {before}, {advice}")
     for key, what in (("data", "photos"), ("weights", "weights")):
@@ -95,28 +103,33 @@ def check_resumable(state, wanted, folder, frozen, finetuned):
         if before["sha256"] != now["sha256"]:
             raise BadInput(f"{folder} was trained with other {what} ({before['name']}, SHA-256 {before['sha256']:.12}...) than "
                            f"{now['name']} (SHA-256 {now['sha256']:.12}...): go on with those by --{key}, {advice}")
-    begun = {stage: epochs(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
     if begun["finetuned"] and not finetuned:
         raise BadInput(f"{folder} is being finetuned: go on with --finetune, {advice}")
     if begun["frozen"] > frozen or begun["finetuned"] and begun["frozen"] < frozen:
         raise BadInput(f"{folder} was trained for {begun['frozen']} epochs with frozen layers, not {frozen}: go on with --epochs "
                        f"{begun['frozen']}{'' if begun['finetuned'] else ' or more'}, {advice}")
-    if begun["finetuned"] > max(finetuned, 0):
+    if begun["finetuned"] > finetuned:
         raise BadInput(f"{folder} was finetuned for {begun['finetuned']} epochs, not {finetuned}: go on with --finetune-epochs "
                        f"{begun['finetuned']} or more, {advice}")
 
 
-def check_disk(folder, variables):
-    """Raise BadInput unless `folder` has room for two checkpoints of `variables`, the old and the new."""
-    needed = sum(2 * variable.shape.num_elements() * variable.dtype.size for variable in variables) + 50_000_000
+def make_room(folder, state, variables):
+    """Raise BadInput unless `folder` has room for a checkpoint of `variables` beside the one before it.
+
+    What a killed training has left of an unfinished checkpoint is deleted first.
+    """
+    folder = Path(folder)
+    _remove(folder, lambda number: number and f"checkpoint-{number}" != state["checkpoint"])
+    missing = 1 if state["stage"] == "finetuned" else 2  # when finetuning begins, the one before it is yet to come
+    needed = missing * sum(variable.shape.num_elements() * variable.dtype.size for variable in variables) + 50_000_000
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(f"{folder}: finetuning saves all of AlexNet, which takes {needed / 1e6:.0f} MB of disk, and "
-                       f"{free / 1e6:.0f} MB are free; make room or name another folder with --model")
+                       f"{free / 1e6:.0f} MB are free; make room and go on with --resume")
 
 
-def save(session, variables, folder, state):
-    """Save `variables` and `state` in `folder`; the new checkpoint's name goes into state["checkpoint"].
+def save(session, saver, folder, state):
+    """Save the variables of `saver`, a tf.train.Saver, and `state`; the new checkpoint's name goes into state["checkpoint"].
 
     Raises BadInput when that cannot be; the model that was there before is then still whole.
     """
@@ -126,20 +139,22 @@ def save(session, variables, folder, state):
     number = 1 + max((_number(path) for path in folder.iterdir()), default=0)
     checkpoint = f"checkpoint-{number}"
     try:
-        tf.train.Saver(variables).save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
+        saver.save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
+        for path in folder.glob(f"{checkpoint}.*"):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # model.json may not outlive a power cut without it
         files.write_json(folder / "model.json", state | {"checkpoint": checkpoint})
     except (tf.errors.OpError, OSError, BadInput) as error:
         _remove(folder, lambda other: other == number)
         full = isinstance(error, tf.errors.ResourceExhaustedError) or getattr(error, "errno", None) == errno.ENOSPC
-        reason = "the disk is full" if full else getattr(error, "strerror", None) or type(error).__name__
-        raise error if isinstance(error, BadInput) else BadInput(
-            f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
-    state["checkpoint"] = checkpoint
+        reason = "the disk is full" if full else getattr(error, "strerror", None) or files.shorten(error)
+        raise BadInput(f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
     _remove(folder, lambda other: 0 < other < number)
-    if len(state["history"]) < 2:  # a new training: metrics and pictures of the one before it tell of another model
-        for path in (path for pattern in _OUTPUTS for path in folder.glob(pattern)):
+    for pattern in _RESULTS if state["checkpoint"] else (*_RESULTS, _EVENTS):  # a new training has other curves too
+        for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 path.unlink()
+    state["checkpoint"] = checkpoint
 
 
 def restore(session, variables, folder, state):

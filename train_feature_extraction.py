@@ -8,9 +8,7 @@ import command_line
 def main(arguments=None):
     args = _arguments(arguments)
 
-    from scipy.special import softmax  # here and not above: --help and a wrong file name are answered in no time
-
-    import fetch
+    import fetch  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
     import files
     import gtsrb
     import model_folder
@@ -21,10 +19,13 @@ def main(arguments=None):
     if args.export:
         files.check_absent(args.export)
         files.make_folder(Path(args.export).parent)
-    if before and args.export and not args.resume:
-        return _export(args, before, fetch.weights_file(args.weights))
     if before and not args.resume:
+        if args.export and not (args.finetune or args.test):
+            return _export(args, before, fetch.weights_file(args.weights))
         raise files.BadInput(f"{args.model} holds a trained layer: --resume goes on with it, --overwrite replaces it")
+    if args.resume and not before:
+        command_line.notice(f"{args.model} holds no trained layer yet: this is its first training.")
+    model = files.make_folder(args.model)
 
     patience = fetch.Patience()
     data_path = fetch.data_path(args.data, patience)
@@ -40,9 +41,6 @@ def main(arguments=None):
         training, validation = gtsrb.track_split(data.tracks, data_path or "builtin")
     else:
         training, validation = gtsrb.random_split(len(data.labels))
-        if data.tracks is not None:
-            command_line.notice("The random split puts near copies of one sign, frames of the same track, on both sides, which "
-                                "flatters the accuracy; --split track holds out whole tracks.")
     if not len(training):
         raise files.BadInput(f"{data_path} holds one photo: training and validation need one each")
 
@@ -51,81 +49,99 @@ def main(arguments=None):
         settings |= {"finetune_batch_size": args.finetune_batch_size, "pretrained_learning_rate": args.pretrained_learning_rate}
     state = model_folder.new_state(settings, gtsrb.identity(data, data_path), weights.identity(weights_file))
     if before:
-        model_folder.check_resumable(before, state, args.model, args.epochs, args.finetune_epochs if args.finetune else 0)
+        model_folder.check_resumable(before, state, model, args.epochs, args.finetune_epochs if args.finetune else 0)
         state = before | {"settings": before["settings"] | settings}
-    elif args.resume:
-        command_line.notice(f"{args.model} holds no trained layer yet: this is its first training.")
-    model = files.make_folder(args.model)
     alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
-        import tensorflow.compat.v1 as tf
-
-        import cache
-        import epochs
-        import evaluation
         import finetuning
-        import inference
-        import plots
-        import sign_layer
-        from alexnet import AlexNet
-        from preprocessing import preprocess
 
-    if state["stage"] == "frozen":
-        with tf.Graph().as_default(), tf.Session() as session:
-            images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-            labels = tf.placeholder(tf.int64, [None], name="labels")
-            resized = preprocess(images)
-            fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
-            logits = sign_layer.build(fc7, args.seed)
-
-            cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            train_step = tf.train.AdamOptimizer(args.learning_rate).minimize(tf.reduce_mean(cross_entropy))
-            correct = tf.equal(tf.argmax(logits, axis=1), labels)
-            learned = [v for v in tf.global_variables() if not v.op.name.startswith("alexnet/")]  # the layer, and Adam's slots
-
-            session.run(tf.global_variables_initializer())
-            if before:
-                model_folder.restore(session, learned, model, state)
-
-            # fc7 never changes, so each photo goes through AlexNet once; from then on the graph is fed its fc7.
-            def through_alexnet(features, description):
-                folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
-                return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, state["weights"]["sha256"],
-                                 description=description)
-
-            remembered = through_alexnet(data.features, "Photos through AlexNet")
-
-            def step(rows, epoch, number):
-                return session.run([cross_entropy, correct, train_step], {fc7: remembered[rows], labels: data.labels[rows]})[:2]
-
-            def validate():
-                return inference.run(session, logits, fc7, remembered, "Validation", validation), data.labels[validation]
-
-            epochs.run(session, learned, model, state, "frozen", args.epochs, training, step, validate)
-            if not args.finetune:
-                validation_logits = validate()[0]
-                if test:
-                    tested = through_alexnet(test.features, "Test photos through AlexNet")
-                    test_logits = inference.run(session, logits, fc7, tested, "Test photos")
-
-    if args.finetune:
-        validation_logits, test_logits = finetuning.train(model, state, args.finetune_epochs, alexnet_weights, data, training,
-                                                          validation, test)
-
-    metrics = {}
-    plots.history(model / "history.png", state["history"])
-    for split, photos, rows, logits in [("validation", data, validation, validation_logits),
-                                        *([("test", test, slice(None), test_logits)] if test else [])]:
-        metrics[split] = evaluation.report(logits, photos.labels[rows])
-        files.write_json(model / "metrics.json", metrics)
-        prefix = "test-" if split == "test" else ""
-        plots.confusion(model / f"{prefix}confusion.png", photos.labels[rows], logits.argmax(axis=1))
-        plots.mistakes(model / f"{prefix}mistakes.png", photos.features[rows], photos.labels[rows], softmax(logits, axis=1))
-        command_line.result(evaluation.describe(split.title(), metrics[split]) + "\n")
+    if args.split == "random" and data.tracks is not None:
+        command_line.notice("The random split puts near copies of one sign, frames of the same track, on both sides, which "
+                            "flatters the accuracy; --split track holds out whole tracks.")
+    elif args.split == "random" and data_path:
+        command_line.notice("If these photos are frames of the same signs, as GTSRB's are, the random split flatters the "
+                            "accuracy; which belong together cannot be told from their order.")
+    with command_line.interrupted_saying("Interrupted: go on with --resume."):
+        answers = None
+        if not args.finetune or model_folder.epochs(state, "frozen") < args.epochs:
+            answers = _train_layer(args, model, state, alexnet_weights, data, training, validation, test)
+        if args.finetune:
+            answers = finetuning.train(model, state, args.finetune_epochs, alexnet_weights, data, training, validation, test)
+        results = {"validation": (data.features[validation], data.labels[validation], answers[0])}
+        if test:
+            results["test"] = test.features, test.labels, answers[1]
+        _show(model, state, results)
     command_line.notice(f"The trained layer, what it is worth (metrics.json) and pictures of that are in {model}.")
     if args.export:
         _export(args, state, weights_file)
+
+
+def _train_layer(args, model, state, alexnet_weights, data, training, validation, test):
+    """Feature extraction: the logits of the validation and of the test photos (None without) by the trained layer."""
+    import tensorflow.compat.v1 as tf
+
+    import cache
+    import epochs
+    import inference
+    import model_folder
+    import sign_layer
+    from alexnet import AlexNet
+    from preprocessing import preprocess
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
+        labels = tf.placeholder(tf.int64, [None], name="labels")
+        resized = preprocess(images)
+        fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
+        logits = sign_layer.build(fc7, args.seed)
+
+        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        train_step = tf.train.AdamOptimizer(args.learning_rate).minimize(tf.reduce_mean(cross_entropy))
+        correct = tf.equal(tf.argmax(logits, axis=1), labels)
+        learned = [v for v in tf.global_variables() if not v.op.name.startswith("alexnet/")]  # the layer, and Adam's slots
+
+        session.run(tf.global_variables_initializer())
+        if state["checkpoint"]:
+            model_folder.restore(session, learned, model, state)
+
+        # fc7 never changes, so each photo goes through AlexNet once; from then on the graph is fed its fc7.
+        def through_alexnet(features, description):
+            folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
+            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, state["weights"]["sha256"],
+                             description=description)
+
+        remembered = through_alexnet(data.features, "Photos through AlexNet")
+
+        def step(rows, epoch, number):
+            return session.run([cross_entropy, correct, train_step], {fc7: remembered[rows], labels: data.labels[rows]})[:2]
+
+        def validate():
+            return inference.run(session, logits, fc7, remembered, "Validation", validation), data.labels[validation]
+
+        validated = epochs.run(session, learned, model, state, "frozen", args.epochs, training, step, validate)
+        if not test or args.finetune:
+            return validated, None
+        tested = through_alexnet(test.features, "Test photos through AlexNet")
+        return validated, inference.run(session, logits, fc7, tested, "Test photos")
+
+
+def _show(model, state, results):
+    """Print, write and draw what the trained layer makes of photos: {"validation": (features, labels, logits), ...}."""
+    from scipy.special import softmax
+
+    import evaluation
+    import files
+    import plots
+
+    metrics = {split: evaluation.report(logits, labels) for split, (_, labels, logits) in results.items()}
+    files.write_json(model / "metrics.json", metrics)
+    plots.history(model / "history.png", state["history"])
+    for split, (features, labels, logits) in results.items():
+        command_line.result(evaluation.describe(split.title(), metrics[split]) + "\n")
+        prefix = "" if split == "validation" else "test-"
+        plots.confusion(model / f"{prefix}confusion.png", labels, logits.argmax(axis=1))
+        plots.mistakes(model / f"{prefix}mistakes.png", features, labels, softmax(logits, axis=1))
 
 
 def _export(args, state, weights_file):
@@ -140,7 +156,10 @@ def _export(args, state, weights_file):
         import export
     tf.get_logger().setLevel("ERROR")  # it would warn that SavedModels are made otherwise in TensorFlow 2
     export.save(args.export, args.model, state, alexnet_weights)
-    command_line.notice(f"The network is in {args.export}, for TensorFlow Serving or tf.saved_model.load.")
+    trained = " and ".join(f"{model_folder.epochs(state, stage)} {stage}" for stage in model_folder.STAGES
+                           if model_folder.epochs(state, stage))
+    command_line.notice(f"The network, after {trained or 'no finished'} epochs, is in {args.export}, for TensorFlow Serving or "
+                        "tf.saved_model.load.")
 
 
 def _arguments(arguments):
@@ -185,8 +204,8 @@ def _arguments(arguments):
     group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), default=32, metavar="N",
                        help="training photos to a step then (default: 32)")
     group.add_argument("--pretrained-learning-rate", type=command_line.rate, default=0.0001, metavar="X",
-                       help="Adam's, for the pretrained layers then; it and the new layer's halve after each of these epochs "
-                            "(default: 0.0001)")
+                       help="Adam's, for the pretrained layers then; it and the new layer's are halved after each of these "
+                            "epochs (default: 0.0001)")
     args = parser.parse_args(arguments)
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a training and --overwrite replaces it: say one of them")

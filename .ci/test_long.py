@@ -235,7 +235,8 @@ def test_ctrl_c_at_any_moment_ends_a_script_in_one_sentence(script, tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert "Traceback" not in err and "Exception" not in err
-        assert process.returncode == 130 and err.splitlines()[-1].startswith("Interrupted") or process.returncode == 0 and out
+        last = err.splitlines()[-1] if err else ""
+        assert process.returncode == 130 and last.startswith("Interrupted") or process.returncode == 0 and out
 
 
 def test_a_training_killed_at_any_moment_leaves_the_old_layer_or_the_new_one(tmp_path):
@@ -308,43 +309,73 @@ def saved(folder):
     return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
 
 
-def interrupted(folder, signals, *train):
-    """Train in `folder`, hit by each of `signals` at a random moment and resumed, and then to the end: the model folder."""
-    random = np.random.default_rng(0)
-    seconds = time.time()
-    assert run(folder, *train, "--model", "uninterrupted")[0] == 0  # which also fills the cache
-    whole = time.time() - seconds
-    for number in signals:
-        process = start(folder, *train, "--model", "interrupted", "--resume")
-        time.sleep(random.uniform(0.2 * whole, 0.9 * whole))
-        process.send_signal(number)
-        _, err = process.communicate()
-        assert "Traceback" not in err
-    assert run(folder, *train, "--model", "interrupted", "--resume")[0] == 0
-    return saved(folder / "interrupted"), saved(folder / "uninterrupted")
+def epochs_done(model):
+    return len(json.loads((model / "model.json").read_text())["history"]) if (model / "model.json").exists() else 0
+
+
+def strike(folder, number, after, train):
+    """Resume a training, and send it the signal `number` at a random moment after epoch `after`. How it ended, and stderr."""
+    process = start(folder, *train, "--model", "interrupted", "--resume")
+    while epochs_done(folder / "interrupted") < after:
+        time.sleep(0.001)
+        assert process.poll() is None
+    time.sleep(strike.random.uniform(0, strike.spread))
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert "Traceback" not in err and process.returncode != 0  # it was not over yet
+    return process.returncode, err
 
 
 def test_ten_kills_end_in_the_same_bytes_as_none(tmp_path):
     small_data(tmp_path / "train.p")
-    ours, theirs = interrupted(tmp_path, [signal.SIGKILL] * 10, "train_feature_extraction.py", "--epochs", "30", "--batch-size", "4")
-    assert ours == theirs and len(ours[1]) == 30
+    train = ["train_feature_extraction.py", "--epochs", "80", "--batch-size", "4"]
+    assert run(tmp_path, *train, "--model", "uninterrupted")[0] == 0
+    strike.random, strike.spread = np.random.default_rng(0), 0.3  # seconds: about an epoch and its save
+    before = []
+    for kill in range(10):
+        assert strike(tmp_path, signal.SIGKILL, 6 * kill, train)[0] == -signal.SIGKILL
+        before.append(epochs_done(tmp_path / "interrupted"))
+    assert before[-1] < 80 and len(set(before)) > 5  # in ten different states
+    assert run(tmp_path, *train, "--model", "interrupted", "--resume")[0] == 0
+    assert saved(tmp_path / "interrupted") == saved(tmp_path / "uninterrupted")
 
 
 def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_signs(tmp_path):
     small_data(tmp_path / "train.p", 120)
-    finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3"]
-    ours, theirs = interrupted(tmp_path, [signal.SIGKILL, signal.SIGINT] * 3, *finetune)
-    assert ours == theirs and [epoch["stage"] for epoch in ours[1]] == ["frozen"] * 2 + ["finetuned"] * 3
+    finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3", "--test", "train.p"]
+    assert run(tmp_path, *finetune, "--model", "uninterrupted")[0] == 0
+    strike.random, strike.spread = np.random.default_rng(0), 3.0  # seconds: about an epoch of three steps
+    for after, number in ((2, signal.SIGKILL), (2, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
+        status, err = strike(tmp_path, number, after, finetune)
+        assert status == (-number if number == signal.SIGKILL else 130)
+        assert number == signal.SIGKILL or "go on with --resume" in err
+    assert run(tmp_path, *finetune, "--model", "interrupted", "--resume")[0] == 0
+    ours, history = saved(tmp_path / "interrupted")
+    assert (ours, history) == saved(tmp_path / "uninterrupted")
+    assert [epoch["stage"] for epoch in history] == ["frozen"] * 2 + ["finetuned"] * 3
     assert len(list((tmp_path / "interrupted").glob("checkpoint-*"))) == 2  # one, in two files
+    assert json.loads((tmp_path / "interrupted/metrics.json").read_text())["test"]["photos"] == 120
 
     alexnet = weights.load("builtin")
     for name, array in ((f"alexnet/{layer}/weights", alexnet[layer][0]) for layer in alexnet if layer != "fc8"):
-        assert ours[0][name] != array.tobytes()  # every layer has learned
-    status, out, err = run(tmp_path, "feature_extraction.py", "--model", "interrupted")
-    assert status == 0 and "untrained" not in err and out.count("Image") == 2
+        assert ours[name] != array.tobytes()  # every layer has learned
     status, _, err = run(tmp_path, *finetune[:3], "--model", "interrupted", "--resume")
     assert status == 2 and "is being finetuned: go on with --finetune" in err
-    assert run(tmp_path, "train_feature_extraction.py", "--model", "interrupted", "--export", "saved")[0] == 0
+
+    features = gtsrb.load(tmp_path / "train.p").features[:2]
+    for i, photo in enumerate(features):
+        Image.fromarray(photo).save(tmp_path / f"{i}.png")
+    status, out, err = run(tmp_path, "feature_extraction.py", "0.png", "1.png", "--model", "interrupted")
+    assert status == 0 and "untrained" not in err
+    assert run(tmp_path, "train_feature_extraction.py", "--model", "interrupted", "--export", "exported")[0] == 0
+    np.save(tmp_path / "photos.npy", features)
+    serve = """
+import numpy as np, tensorflow as tf
+answers = tf.saved_model.load("exported").signatures["serving_default"](images=tf.constant(np.load("photos.npy")))
+print(*(f"{name.decode()}: {row.max():.3f}" for name, row in zip(answers["names"].numpy(), answers["probabilities"].numpy())), sep="\\n")
+"""
+    served = subprocess.check_output([sys.executable, "-c", serve], cwd=tmp_path, text=True).splitlines()
+    assert served == re.findall(r"^Image .*\n(.*)$", out, re.MULTILINE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -352,7 +383,7 @@ def test_a_disk_too_small_for_finetuning_is_told_before_it_begins(tmp_path):
     small_data(tmp_path / "train.p", 60)
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "tmpfs", disk], check=True)  # one checkpoint takes 685 MB
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "tmpfs", disk], check=True)  # a checkpoint takes 685 MB
     try:
         status, _, err = run(tmp_path, "train_feature_extraction.py", "--epochs", "1", "--finetune", "--model", disk / "model")
         assert status == 2 and "finetuning saves all of AlexNet" in err.splitlines()[-1]

@@ -364,3 +364,13 @@ def test_there_are_43_names_spelled_as_on_the_signs_list():
     assert len(set(names)) == 43
     assert (names[0], names[14], names[25], names[42]) == (
         "Speed limit (20km/h)", "Stop", "Road work", "End of no passing for vehicles over 3.5 metric tons")
+
+
+def test_arrays_in_fortrans_order_are_the_same_photos():
+    features = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    photos = []
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        Path("train.p").write_bytes(pickle.dumps({"features": order(features), "labels": [0, 1, 2]}))
+        photos.append(gtsrb.load("train.p"))
+    assert np.array_equal(photos[0].features, photos[1].features)
+    assert gtsrb.identity(photos[0], Path("train.p")) == gtsrb.identity(photos[1], Path("train.p"))

@@ -94,10 +94,10 @@ def seen_by_alexnet(monkeypatch):
 
 
 def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_layer(call, seen_by_alexnet):
-    features, labels = write_data(200)
+    features, labels = write_data(100)
     status, out, err = call(train_feature_extraction, "--epochs", 4, "--batch-size", 16)
-    assert status == 0 and re.match(f"({EPOCH}){{4}}Validation: 66 photos, loss", out)
-    assert sum(seen_by_alexnet) == 200
+    assert status == 0 and re.match(f"({EPOCH}){{4}}Validation: 33 photos, loss", out)
+    assert sum(seen_by_alexnet) == 100
     assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.9
 
     names = sorted(name for name in os.listdir("model") if "tfevents" not in name)
@@ -193,6 +193,9 @@ def edit_manifest(**changes):
     (lambda: edit_manifest(stage="melted"), "damaged"),
     (lambda: edit_manifest(history=[{"stage": "frozen"}]), "damaged"),
     (lambda: edit_manifest(running=[1, 2]), "damaged"),
+    (lambda: edit_manifest(running=[10 ** 400, 0, 0]), "damaged"),
+    (lambda: edit_manifest(step=50), "damaged"),
+    (lambda: edit_manifest(history={}), "damaged"),
     (lambda: Path("model/model.json").write_text("[" * 200_000), "model.json is damaged"),
     (lambda: os.remove("model/checkpoint-1.index"), "missing or damaged"),
     (lambda: os.truncate("model/checkpoint-1.data-00000-of-00001", 1000), "missing or damaged"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_b
         press_ctrl_c_in_step(3, patch)
         status, out, err = call(train_feature_extraction, *arguments, "--epochs", 1)
     assert (status, out) == (130, "")
-    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, and saved: the same command with --resume goes on from there.\n")
+    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, which is saved: go on with --resume.\n")
     assert model_folder.read("model")["step"] == 3
 
     assert call(train_feature_extraction, *arguments, "--epochs", 1)[0] == 0
@@ -97,7 +98,18 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(call):
     assert (status, out) == (2, "") and "--resume goes on with it, --overwrite replaces it" in mistake(err)
     assert saved() == before
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
-    assert len(saved()[1]) == 1
+    assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
+
+
+def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, monkeypatch):
+    write_data(30)
+    assert call(train_feature_extraction, "--epochs", 1, "--test", "train.p", "--batch-size", 8)[0] == 0
+    assert {"metrics.json", "test-mistakes.png"} < set(os.listdir("model"))
+    with monkeypatch.context() as patch:
+        press_ctrl_c_in_step(1, patch)
+        assert call(train_feature_extraction, "--resume", "--epochs", 2, "--batch-size", 8)[0] == 130
+    left = os.listdir("model")
+    assert "metrics.json" not in left and "test-mistakes.png" not in left and "events.out.tfevents.000001" in left
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +126,7 @@ def trained(tmp_path_factory):
     (["--learning-rate", 0.01], "was trained with --learning-rate 0.001, not 0.01"),
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
     (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
+    (["--split", "track", "--epochs", 3], "no tracks found"),
     (["--epochs", 1], "was trained for 2 epochs with frozen layers, not 1: go on with --epochs 2 or more"),
 ])
 def test_what_differs_from_the_training_before_is_named(arguments, difference, call, trained):
@@ -124,7 +137,35 @@ def test_what_differs_from_the_training_before_is_named(arguments, difference, c
     before = saved(trained)
     status, out, err = call(train_feature_extraction, "--resume", "--model", trained, *arguments)
     assert (status, out) == (2, "") and difference in mistake(err)
-    assert saved(trained) == before
+    assert saved(trained) == before and (trained / "metrics.json").exists()
+
+
+def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
+    wanted = {"settings": {"finetune_batch_size": 8}, **{key: model_folder.read(trained)[key] for key in ("data", "weights")}}
+    state = model_folder.read(trained)
+    state["settings"]["finetune_batch_size"] = 32
+    model_folder.check_resumable(state, wanted, trained, 2, 4)
+    state |= {"stage": "finetuned", "step": 1}
+    with pytest.raises(files.BadInput, match="with --finetune-batch-size 32, not 8"):
+        model_folder.check_resumable(state, wanted, trained, 2, 4)
+    wanted["settings"]["finetune_batch_size"] = 32
+    with pytest.raises(files.BadInput, match="is being finetuned: go on with --finetune"):
+        model_folder.check_resumable(state, wanted, trained, 2, 0)
+    with pytest.raises(files.BadInput, match="for 2 epochs with frozen layers, not 5: go on with --epochs 2, or"):
+        model_folder.check_resumable(state, wanted, trained, 5, 4)
+
+
+def test_whole_tracks_are_held_out_when_that_is_asked_for(call, monkeypatch):
+    monkeypatch.setattr(gtsrb, "FRAMES", 4)
+    rng = np.random.default_rng(0)
+    signs = rng.integers(0, 256, (6, 1, 4, 4, 3)).repeat(8, axis=2).repeat(8, axis=3)  # six, of two classes, in four frames each
+    features = np.clip(signs + rng.integers(-3, 4, (6, 4, 32, 32, 3)), 0, 255).astype(np.uint8).reshape(24, 32, 32, 3)
+    Path("train.p").write_bytes(pickle.dumps({"features": features, "labels": np.repeat([14, 38], 12)}))
+    assert call(train_feature_extraction, "--epochs", 1, "--split", "track")[0] == 0
+    metrics = json.loads(Path("model/metrics.json").read_text())["validation"]
+    assert [(sign["class"], sign["photos"]) for sign in metrics["classes"]] == [(14, 4), (38, 4)]
+    status, _, err = call(train_feature_extraction, "--resume", "--epochs", 2)
+    assert status == 2 and "was trained with --split track, not random" in err
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_likely_cause(call, monkeypatch):
@@ -139,7 +180,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_likely_cause(call, 
 
 
 def test_tensorboard_finds_the_graph_and_both_curves(trained):
-    events = [event for path in trained.glob("events.out.tfevents.*") for event in tf.train.summary_iterator(str(path))]
+    events = [event for path in sorted(trained.glob("events.out.tfevents.*")) for event in tf.train.summary_iterator(str(path))]
     values = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
     history = model_folder.read(trained)["history"]
     assert values == {(f"{key}/{split}", epoch["epoch"]): np.float32(epoch[split][key]) for epoch in history
@@ -179,7 +220,7 @@ assert "alexnet" not in sys.modules
 
 def test_the_exported_network_answers_the_same_without_the_labs_code(call, trained):
     status, out, err = call(train_feature_extraction, "--export", "saved", "--model", trained)
-    assert (status, out) == (0, "") and "The network is in saved" in err
+    assert (status, out) == (0, "") and "The network, after 2 frozen epochs, is in saved" in err
     features, _ = write_data(3)
     np.save("signs.npy", features)
     subprocess.run([sys.executable, "-c", SERVE], check=True, env=os.environ | {"PYTHONPATH": ""})

@@ -312,6 +312,7 @@ assert np.array_equal(cache.fc7(slow, FEATURES, "cache", WEIGHTS), RIGHT)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_finished_batch():
     child = process(SLOW.format(seconds=0.2))
     for start in BATCHES[:3]:
@@ -321,6 +322,7 @@ def test_kill_9_loses_no_finished_batch():
     assert computed() == BATCHES[2:]
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_computes_and_the_other_waits_for_it():
     children = [process(SLOW.format(seconds=0.1)) for _ in range(2)]
     results = [child.communicate() + (child.returncode,) for child in children]
@@ -330,6 +332,7 @@ def test_of_two_processes_one_computes_and_the_other_waits_for_it():
     assert len(re.findall("Another process is at work on cache/fc7-.*.npy: waiting for it.", waiting)) == 1
 
 
+@pytest.mark.slow
 def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
     child = process(SLOW.format(seconds=0.5))
     child.stdout.readline()

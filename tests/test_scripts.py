@@ -316,6 +316,7 @@ command_line.run(main)
     assert (run.returncode, run.stderr) == (130, "Interrupted.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection, status", [
     (">&- 2>&-", 0), (">/dev/full", 2), ("--help >&-", 0), ("nowhere.png 2>/dev/full", 2), ("nowhere.png 2>&-", 2),
 ])
@@ -326,6 +327,7 @@ def test_a_script_survives_streams_that_nobody_reads(redirection, status):
     assert ("the results cannot be printed" in run.stderr) == (redirection == ">/dev/full")
 
 
+@pytest.mark.slow
 def test_a_training_whose_output_nobody_reads_is_kept(tmp_path):
     write_data(10)
     run = subprocess.run(f"'{sys.executable}' '{files.HERE}/train_feature_extraction.py' --epochs 3 | head -1", shell=True,

@@ -73,6 +73,7 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_b
     assert saved() == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_training_that_died_while_it_saved_goes_on_from_the_save_before(call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
@@ -101,6 +102,7 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(call):
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
 
 
+@pytest.mark.slow
 def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1, "--test", "train.p", "--batch-size", 8)[0] == 0

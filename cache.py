@@ -29,7 +29,6 @@ from inference import BATCH
 WIDTH = 4096  # numbers in a photo's fc7
 FORMAT = 1  # of the two files: count it up when it changes
 HEADER, DIGEST = 128, 32  # bytes
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fc7(run_batch, features, folder, weights_sha256, precision="float32", description="Photos through AlexNet"):
@@ -81,7 +80,7 @@ def _kept(run_batch, features, data, digests, key, description):
             answers[start:start + BATCH] = rows
         lacking = [start for start in range(0, len(features), BATCH)
                    if start not in computed and not _read(answers[start:start + BATCH], start, data, digests, key)]
-        if error.errno in DISK_FULL:  # others need the room
+        if error.errno in files.DISK_FULL:  # others need the room
             for file in (data, digests):
                 with contextlib.suppress(OSError):
                     os.unlink(file.name)
@@ -179,8 +178,7 @@ def _open(path):
 
 
 def _warn(path, error):
-    reason = "the disk is full" if error.errno in DISK_FULL else error.strerror
-    files.notice(f"{path} cannot be written ({reason}): fc7 stays in memory and is lost at the end.")
+    files.notice(f"{path} cannot be written ({files.reason(error)}): fc7 stays in memory and is lost at the end.")
 
 
 def _digest(key, start, rows):

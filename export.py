@@ -26,7 +26,6 @@ def save(folder, model, state, alexnet_weights):
     The folder appears when it is whole. Raises BadInput when it cannot be written.
     """
     folder = Path(folder)
-    files.make_folder(folder.parent)
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
@@ -48,9 +47,7 @@ def save(folder, model, state, alexnet_weights):
                                        {"probabilities": probabilities, "class_ids": class_ids, "names": names})
             unfinished.rename(folder)
         except (tf.errors.OpError, OSError) as error:
-            full = isinstance(error, tf.errors.ResourceExhaustedError)
-            reason = "the disk is full" if full else getattr(error, "strerror", None) or type(error).__name__
-            raise BadInput(f"{folder} cannot be written: {reason}; name another folder with --export") from error
+            raise BadInput(f"{folder} cannot be written: {files.reason(error)}; name another folder with --export") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # the lab's code, with the files that it ships
+DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 class BadInput(ValueError):
@@ -27,6 +28,12 @@ def shorten(value):
     """`value` as text for a sentence, which stays a sentence whatever a file holds."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def reason(error):
+    """Why a file could not be written, as words for a sentence: from an OSError, or a tf.errors.OpError."""
+    full = getattr(error, "errno", None) in DISK_FULL or type(error).__name__ == "ResourceExhaustedError"
+    return "the disk is full" if full else getattr(error, "strerror", None) or type(error).__name__
 
 
 def find(names):
@@ -92,8 +99,8 @@ def make_folder(path):
         probe.touch()
         probe.unlink()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "its name is no text"
-        raise BadInput(f"{path} cannot be written to: {reason}; name another folder") from error
+        why = getattr(error, "strerror", None) or "its name is no text"
+        raise BadInput(f"{path} cannot be written to: {why}; name another folder") from error
     return path
 
 
@@ -121,5 +128,4 @@ def replacing(path):
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
-        raise BadInput(f"{path} cannot be written: {reason}") from error
+        raise BadInput(f"{path} cannot be written: {reason(error)}") from error

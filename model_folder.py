@@ -14,7 +14,6 @@ is random in a step follows from the seed, the epoch and the step.
 """
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -146,8 +145,7 @@ def save(session, saver, folder, state):
         files.write_json(folder / "model.json", state | {"checkpoint": checkpoint})
     except (tf.errors.OpError, OSError, BadInput) as error:
         _remove(folder, lambda other: other == number)
-        full = isinstance(error, tf.errors.ResourceExhaustedError) or getattr(error, "errno", None) == errno.ENOSPC
-        reason = "the disk is full" if full else getattr(error, "strerror", None) or files.shorten(error)
+        reason = files.reason(error.__cause__ if isinstance(error, BadInput) else error)
         raise BadInput(f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
     _remove(folder, lambda other: 0 < other < number)
     for pattern in _RESULTS if state["checkpoint"] else (*_RESULTS, _EVENTS):  # a new training has other curves too

@@ -21,7 +21,9 @@ def main(arguments=None):
         files.make_folder(Path(args.export).parent)
     if before and not args.resume:
         if args.export and not (args.finetune or args.test):
-            return _export(args, before, fetch.weights_file(args.weights))
+            weights_file = fetch.weights_file(args.weights)
+            model_folder.check_weights(before, args.model, weights_file)
+            return _export(args, before, weights.load(weights_file))
         raise files.BadInput(f"{args.model} holds a trained layer: --resume goes on with it, --overwrite replaces it")
     if args.resume and not before:
         command_line.notice(f"{args.model} holds no trained layer yet: this is its first training.")
@@ -63,7 +65,6 @@ def main(arguments=None):
         command_line.notice("If these photos are frames of the same signs, as GTSRB's are, the random split flatters the "
                             "accuracy; which belong together cannot be told from their order.")
     with command_line.interrupted_saying("Interrupted: go on with --resume."):
-        answers = None
         if not args.finetune or model_folder.epochs(state, "frozen") < args.epochs:
             answers = _train_layer(args, model, state, alexnet_weights, data, training, validation, test)
         if args.finetune:
@@ -74,7 +75,7 @@ def main(arguments=None):
         _show(model, state, results)
     command_line.notice(f"The trained layer, what it is worth (metrics.json) and pictures of that are in {model}.")
     if args.export:
-        _export(args, state, weights_file)
+        _export(args, state, alexnet_weights)
 
 
 def _train_layer(args, model, state, alexnet_weights, data, training, validation, test):
@@ -144,12 +145,9 @@ def _show(model, state, results):
         plots.mistakes(model / f"{prefix}mistakes.png", features, labels, softmax(logits, axis=1))
 
 
-def _export(args, state, weights_file):
+def _export(args, state, alexnet_weights):
     import model_folder
-    import weights
 
-    model_folder.check_weights(state, args.model, weights_file)
-    alexnet_weights = weights.load(weights_file)
     with command_line.quiet_import():
         import tensorflow as tf
 

@@ -1,5 +1,6 @@
 """What takes long or needs ../shared: the full-size weights file, training on real photos, Ctrl-C and kill."""
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ os.environ["LAB_OFFLINE"] = "1"
 import cache  # noqa: E402
 import gtsrb  # noqa: E402
 import weights  # noqa: E402
+from samples import saved  # noqa: E402
 
 
 def start(folder, script, *arguments):
@@ -48,6 +50,17 @@ subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DE
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
     return int(subprocess.check_output([sys.executable, "-c", measure, *command])) / 1000
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """`folder` as a disk of its own, which holds no more than `size`, as mount takes it."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -175,14 +188,11 @@ def test_a_fetch_killed_ten_times_ends_in_the_same_file(server, tmp_path):
 def test_a_full_disk_is_a_reason_and_leaves_no_file_under_the_final_name(known_length, server, tmp_path):
     if not known_length:  # then the room cannot be checked beforehand, and the write fails
         server.headers = {"Content-Length": ""}
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", tmp_path], check=True)
-    try:
-        process = start_fetch(tmp_path, server.address)
+    with small_disk(tmp_path / "disk", "100m") as disk:
+        process = start_fetch(disk, server.address)
         _, err = process.communicate()
         assert process.returncode != 0 and ("No space left" in err or "MB of disk are needed" in err)
-        assert os.listdir(tmp_path) == []
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        assert os.listdir(disk) == []
 
 
 def test_the_tracks_of_the_real_photos_are_recovered_whichever_photo_is_missing():
@@ -258,10 +268,7 @@ def test_a_training_killed_at_any_moment_leaves_the_old_layer_or_the_new_one(tmp
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_one_sentence_and_keeps_the_old_layer(tmp_path):
     small_data(tmp_path / "train.p", 60)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3500k", "tmpfs", disk], check=True)  # a checkpoint takes 2.1 MB
-    try:
+    with small_disk(tmp_path / "disk", "3500k") as disk:  # a checkpoint takes 2.1 MB
         train = ["train_feature_extraction.py", "--epochs", "1", "--no-cache", "--model", disk / "model"]
         assert run(tmp_path, *train)[0] == 0
         before = sorted(path.name for path in (disk / "model").iterdir())
@@ -270,16 +277,11 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_old_layer(tmp_path):
         assert err.splitlines()[-1].endswith("the disk is full; what it was before is still there")
         assert sorted(path.name for path in (disk / "model").iterdir()) == before
         assert run(tmp_path, "feature_extraction.py", "--model", disk / "model")[0] == 0
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_left_empty_and_fc7_stays_in_memory(tmp_path, capsys):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
-    try:
+    with small_disk(tmp_path / "disk", "8m") as disk:
         features = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), np.uint8)  # 16 MB of fc7
 
         def run_batch(batch):
@@ -296,30 +298,19 @@ def test_a_full_disk_is_left_empty_and_fc7_stays_in_memory(tmp_path, capsys):
         assert isinstance(cache.fc7(None, features[:400], disk, "0" * 64), np.memmap)  # complete: nothing to write
         assert np.array_equal(cache.fc7(run_batch, features[:128], disk, "0" * 64), run_batch(features[:128]))
         assert "cannot be written (Read-only file system)" in capsys.readouterr().err
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
-def saved(folder):
-    """The bytes of all variables in the checkpoint of a model folder, and its history."""
-    import tensorflow as tf
-
-    state = json.loads((folder / "model.json").read_text())
-    reader = tf.train.load_checkpoint(str(folder / state["checkpoint"]))
-    return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
 
 
 def epochs_done(model):
     return len(json.loads((model / "model.json").read_text())["history"]) if (model / "model.json").exists() else 0
 
 
-def strike(folder, number, after, train):
-    """Resume a training, and send it the signal `number` at a random moment after epoch `after`. How it ended, and stderr."""
+def strike(folder, train, number, after, wait):
+    """Resume a training, and send it the signal `number` when `wait` seconds are over after epoch `after`: status and stderr."""
     process = start(folder, *train, "--model", "interrupted", "--resume")
     while epochs_done(folder / "interrupted") < after:
         time.sleep(0.001)
         assert process.poll() is None
-    time.sleep(strike.random.uniform(0, strike.spread))
+    time.sleep(wait)
     process.send_signal(number)
     _, err = process.communicate()
     assert "Traceback" not in err and process.returncode != 0  # it was not over yet
@@ -330,10 +321,11 @@ def test_ten_kills_end_in_the_same_bytes_as_none(tmp_path):
     small_data(tmp_path / "train.p")
     train = ["train_feature_extraction.py", "--epochs", "80", "--batch-size", "4"]
     assert run(tmp_path, *train, "--model", "uninterrupted")[0] == 0
-    strike.random, strike.spread = np.random.default_rng(0), 0.3  # seconds: about an epoch and its save
+    random = np.random.default_rng(0)
     before = []
     for kill in range(10):
-        assert strike(tmp_path, signal.SIGKILL, 6 * kill, train)[0] == -signal.SIGKILL
+        wait = random.uniform(0, 0.3)  # seconds: about an epoch and its save
+        assert strike(tmp_path, train, signal.SIGKILL, 6 * kill, wait)[0] == -signal.SIGKILL
         before.append(epochs_done(tmp_path / "interrupted"))
     assert before[-1] < 80 and len(set(before)) > 5  # in ten different states
     assert run(tmp_path, *train, "--model", "interrupted", "--resume")[0] == 0
@@ -344,11 +336,12 @@ def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_si
     small_data(tmp_path / "train.p", 120)
     finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3", "--test", "train.p"]
     assert run(tmp_path, *finetune, "--model", "uninterrupted")[0] == 0
-    strike.random, strike.spread = np.random.default_rng(0), 3.0  # seconds: about an epoch of three steps
-    for after, number in ((2, signal.SIGKILL), (2, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
-        status, err = strike(tmp_path, number, after, finetune)
+    random = np.random.default_rng(0)
+    # Each process but the first finds its epoch finished; Ctrl-C is for one that trains, and has something to go on with.
+    for after, number in ((2, signal.SIGKILL), (3, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
+        status, err = strike(tmp_path, finetune, number, after, random.uniform(0, 3))  # seconds: about an epoch of three steps
         assert status == (-number if number == signal.SIGKILL else 130)
-        assert number == signal.SIGKILL or "Interrupted" in err
+        assert number == signal.SIGKILL or "go on with --resume" in err
     assert run(tmp_path, *finetune, "--model", "interrupted", "--resume")[0] == 0
     ours, history = saved(tmp_path / "interrupted")
     assert (ours, history) == saved(tmp_path / "uninterrupted")
@@ -381,12 +374,7 @@ print(*(f"{name.decode()}: {row.max():.3f}" for name, row in zip(answers["names"
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_disk_too_small_for_finetuning_is_told_before_it_begins(tmp_path):
     small_data(tmp_path / "train.p", 60)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "tmpfs", disk], check=True)  # a checkpoint takes 685 MB
-    try:
+    with small_disk(tmp_path / "disk", "900m") as disk:  # a checkpoint takes 685 MB
         status, _, err = run(tmp_path, "train_feature_extraction.py", "--epochs", "1", "--finetune", "--model", disk / "model")
         assert status == 2 and "finetuning saves all of AlexNet" in err.splitlines()[-1]
         assert run(tmp_path, "feature_extraction.py", "--model", disk / "model")[0] == 0  # the frozen epoch is kept
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -14,7 +14,9 @@ import numpy as np  # noqa: E402
 
 import command_line  # noqa: E402
 import plots  # noqa: E402
+import train_feature_extraction  # noqa: E402
 import weights  # noqa: E402
+from samples import write_data  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +32,15 @@ def random_weights():
     return {layer: (rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:-1]))),
                     rng.standard_normal(shape[-1], np.float32))
             for layer, shape in weights.SHAPES.items()}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A model folder as a training of two epochs leaves it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_data(30, folder / "train.p")
+    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "2", "--model", f"{folder}/model"])
+    return folder / "model"
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""Photos to train on, and what a script may say of a mistake."""
+"""Photos to train on, what a training has saved, and what a script may say of a mistake."""
 
 import pickle
 from pathlib import Path
 
 import numpy as np
+import tensorflow.compat.v1 as tf
+
+import model_folder
 
 
 def mistake(err):
@@ -11,6 +14,13 @@ def mistake(err):
     *notices, sentence = err.splitlines()
     assert all(notice.startswith(("AlexNet weights", "These weights know", "The random split", "If these photos")) for notice in notices)
     return sentence
+
+
+def saved(folder="model"):
+    """The bytes of all variables in the checkpoint of a model folder, and its history."""
+    state = model_folder.read(folder)
+    reader = tf.train.load_checkpoint(f"{folder}/{state['checkpoint']}")
+    return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
 
 
 def write_data(count=90, path="train.p"):

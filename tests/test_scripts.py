@@ -165,15 +165,6 @@ def test_the_seed_moves_the_training_and_nothing_else_does(call):
     assert runs[0] == runs[1] != runs[2]
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A model folder as training leaves it."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_data(10, folder / "train.p")
-    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "1", "--model", f"{folder}/model"])
-    return folder / "model"
-
-
 def test_a_layer_is_refused_with_other_weights_than_it_was_trained_on(call, trained, random_weights):
     np.savez("other.npz", **{f"{layer}_{kind}": array for layer, pair in random_weights.items()
                              for kind, array in zip("Wb", pair)})
@@ -197,9 +188,9 @@ def edit_manifest(**changes):
     (lambda: edit_manifest(step=50), "damaged"),
     (lambda: edit_manifest(history={}), "damaged"),
     (lambda: Path("model/model.json").write_text("[" * 200_000), "model.json is damaged"),
-    (lambda: os.remove("model/checkpoint-1.index"), "missing or damaged"),
-    (lambda: os.truncate("model/checkpoint-1.data-00000-of-00001", 1000), "missing or damaged"),
-    (lambda: os.truncate("model/checkpoint-1.index", 50), "missing or damaged"),
+    (lambda: os.remove("model/checkpoint-2.index"), "missing or damaged"),
+    (lambda: os.truncate("model/checkpoint-2.data-00000-of-00001", 1000), "missing or damaged"),
+    (lambda: os.truncate("model/checkpoint-2.index", 50), "missing or damaged"),
 ])
 def test_a_damaged_model_is_one_sentence(call, trained, damage, sentence):
     shutil.copytree(trained, "model")

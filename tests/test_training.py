@@ -23,14 +23,7 @@ import gtsrb
 import model_folder
 import train_feature_extraction
 import weights
-from samples import mistake, write_data
-
-
-def saved(folder="model"):
-    """The bytes of all variables in the checkpoint of a model folder, and its history."""
-    state = model_folder.read(folder)
-    reader = tf.train.load_checkpoint(f"{folder}/{state['checkpoint']}")
-    return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
+from samples import mistake, saved, write_data
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +105,6 @@ def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, m
         assert call(train_feature_extraction, "--resume", "--epochs", 2, "--batch-size", 8)[0] == 130
     left = os.listdir("model")
     assert "metrics.json" not in left and "test-mistakes.png" not in left and "events.out.tfevents.000001" in left
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    write_data(30, folder / "train.p")
-    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "2", "--model", f"{folder}/model"])
-    return folder / "model"
 
 
 @pytest.mark.parametrize("arguments, difference", [

@@ -196,6 +196,6 @@ def _key(features, weights_sha256, precision):
     photos = hashlib.sha256()
     for start in range(0, len(features), BATCH):
         photos.update(np.ascontiguousarray(features[start:start + BATCH]))
-    code = [files.sha256(files.HERE / name) for name in ("alexnet.py", "preprocessing.py")]
+    code = [files.sha256(files.HERE / name) for name in ("alexnet.py", "preprocessing.py", "resized.py")]
     everything = [FORMAT, weights_sha256, photos.hexdigest(), features.shape, code, precision, BATCH]
     return hashlib.sha256(json.dumps(everything).encode()).digest()

@@ -7,7 +7,7 @@ import inference
 import model_folder
 import sign_layer
 from alexnet import AlexNet
-from preprocessing import preprocess
+from preprocessing import subtract_mean
 
 DROPOUT = 0.5  # of fc6 and fc7, as AlexNet was trained
 PACE = 0.5  # what both learning rates are multiplied by after each epoch
@@ -32,8 +32,7 @@ def train(model, state, count, weights, data, training, validation, test=None):
         dropout_seed = tf.placeholder_with_default([0, 0], [2], name="dropout_seed")
         pace = tf.placeholder_with_default(1.0, [], name="pace")
 
-        resized = preprocess(images)
-        fc7 = AlexNet(resized, feature_extract=True, weights=weights, dropout_rate=dropout_rate, dropout_seed=dropout_seed)
+        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights, dropout_rate=dropout_rate, dropout_seed=dropout_seed)
         logits = sign_layer.build(fc7)  # no stop_gradient: the gradient of the loss reaches every layer
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

@@ -88,13 +88,12 @@ def _train_layer(args, model, state, alexnet_weights, data, training, validation
     import model_folder
     import sign_layer
     from alexnet import AlexNet
-    from preprocessing import preprocess
+    from preprocessing import subtract_mean
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
-        resized = preprocess(images)
-        fc7 = tf.stop_gradient(AlexNet(resized, feature_extract=True, weights=alexnet_weights))
+        fc7 = tf.stop_gradient(AlexNet(subtract_mean(images), feature_extract=True, weights=alexnet_weights))
         logits = sign_layer.build(fc7, args.seed)
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import alexnet
 from alexnet import AlexNet
+from preprocessing import preprocess, subtract_mean
 
 TABLE = {  # the output of each layer, docs of BVLC AlexNet with a SAME conv1
     "conv1": (57, 57, 96), "norm1": (57, 57, 96), "pool1": (28, 28, 96),
@@ -139,6 +140,20 @@ def test_every_layer_at_full_size_computes_the_published_network(random_weights)
     }
     expected["probabilities"] = scipy.special.softmax(out["fc8"].astype(np.float64))
     assert {name: value for name in TABLE if (value := error(out[name], expected[name])) >= 1e-4} == {}
+
+
+def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(random_weights):
+    signs = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+        for name, features in (("small", subtract_mean(images)), ("resized", preprocess(images))):
+            AlexNet(features, weights=random_weights, name=name)
+        session.run(tf.global_variables_initializer())
+        layers = {name: [graph.get_tensor_by_name(f"{net}/{name}:0") for net in ("small", "resized")] for name in TABLE}
+        out = session.run(layers, {images: signs})
+    assert {name: value for name, pair in out.items() if (value := error(*pair)) >= 1e-4} == {}
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="resize the signs before"):
+        AlexNet(tf.placeholder(tf.float32, [None, 32, 32, 3]), weights=random_weights, conv1_padding="VALID")
 
 
 def test_caffes_conv1_is_valid_and_all_shapes_from_pool2_on_are_the_same(random_weights):

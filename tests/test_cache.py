@@ -76,7 +76,7 @@ def test_without_a_folder_nothing_is_written():
 
 
 def edit_code(monkeypatch, name):
-    for file in ("alexnet.py", "preprocessing.py"):
+    for file in ("alexnet.py", "preprocessing.py", "resized.py"):
         shutil.copy(files.HERE / file, file)
     with open(name, "a") as file:
         file.write("# a student's line\n")
@@ -91,11 +91,11 @@ def test_other_data_weights_code_or_precision_have_a_file_of_their_own(monkeypat
     assert computed(features=FEATURES[:384], right=RIGHT[:384]) == BATCHES[:3]
     assert computed(weights="1" * 64) == BATCHES
     assert computed(precision="float16") == BATCHES
-    for name in ("alexnet.py", "preprocessing.py"):
+    for name in ("alexnet.py", "preprocessing.py", "resized.py"):
         with monkeypatch.context() as patch:
             edit_code(patch, name)
             assert computed() == BATCHES
-    assert len(os.listdir("cache")) == 2 * 7
+    assert len(os.listdir("cache")) == 2 * 8
     assert computed() == []
 
 

@@ -43,7 +43,7 @@ def main(arguments=None):
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-        resized = preprocess(images)
+        resized = tf.cast(preprocess(images), args.precision)
         fc7 = AlexNet(resized, feature_extract=True, weights=alexnet_weights)
         logits = sign_layer.build(fc7)
         probabilities = tf.nn.softmax(logits, name="probabilities")

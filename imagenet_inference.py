@@ -41,9 +41,11 @@ def main(arguments=None):
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
         if caffe:
-            probabilities = AlexNet(preprocess_caffe(images), weights=alexnet_weights, conv1_padding="VALID")
+            prepared = tf.cast(preprocess_caffe(images), args.precision)
+            probabilities = AlexNet(prepared, weights=alexnet_weights, conv1_padding="VALID")
         else:
-            probabilities = AlexNet(preprocess(images), weights=alexnet_weights)
+            prepared = tf.cast(preprocess(images), args.precision)
+            probabilities = AlexNet(prepared, weights=alexnet_weights)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()

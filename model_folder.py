@@ -26,7 +26,7 @@ import weights
 from files import BadInput
 
 STAGES = "frozen", "finetuned"
-FROZEN_SETTINGS = "split", "batch_size", "seed", "learning_rate"  # the others are those of finetuning
+FROZEN_SETTINGS = "split", "batch_size", "seed", "learning_rate", "precision"  # the others are those of finetuning
 # What the end of a training leaves beside the model, and is out of date as soon as the model changes.
 _RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
 _EVENTS = "events.out.tfevents.*"
@@ -161,7 +161,10 @@ def restore(session, variables, folder, state):
 
     checkpoint = str(Path(folder) / state["checkpoint"])
     try:
-        tf.train.Saver(variables).restore(session, checkpoint)
+        reader = tf.train.load_checkpoint(checkpoint)
+        for variable in variables:
+            array = reader.get_tensor(variable.op.name).astype(variable.dtype.as_numpy_dtype)
+            session.run(variable.initializer, {variable.initial_value: array})
     except (tf.errors.OpError, ValueError) as error:
         raise BadInput(f"{checkpoint}.* is missing or damaged: train again, with --overwrite") from error
 

@@ -7,8 +7,8 @@ import tensorflow.compat.v1 as tf
 def conv2d(features, kernels, size, stride):
     """tf.nn.conv2d(tf.image.resize_images(features, (size, size)), kernels, stride, "SAME"), without the large images.
 
-    features: float32 [N, H, H, C], H <= size. kernels: float32 [K, K, C, outputs]. N alone may be unknown.
-    Returns float32 [N, M, M, outputs], M = ceil(size / stride).
+    features: [N, H, H, C], H <= size, float32 or bfloat16; N alone may be unknown. kernels: [K, K, C, outputs].
+    Returns [N, M, M, outputs], M = ceil(size / stride), of the dtype of the features.
 
     Both are linear, and the 11 pixels of 227 below a kernel of conv1 are mixtures of four of the 32: an output is the sum
     of 4x4x3 products instead of 11x11x3, with a kernel of its own at each of its 57x57 places.
@@ -19,7 +19,8 @@ def conv2d(features, kernels, size, stride):
     places, _, width = mixtures.shape
 
     # The kernel of each place: [M, M, width * width * channels, outputs], of which first the rows are mixed, then the columns.
-    mixed = tf.reshape(tf.einsum("iua,uvco->ivaco", mixtures, kernels), [places, height, width * channels * outputs])
+    mixed = tf.einsum("iua,uvco->ivaco", mixtures, tf.cast(kernels, tf.float32))
+    mixed = tf.reshape(mixed, [places, height, width * channels * outputs])
     columns = mixtures.transpose(0, 2, 1).reshape(1, places * width, height)
     own_kernels = tf.reshape(tf.matmul(columns, mixed), [places * places, width * width * channels, outputs])
 
@@ -29,7 +30,7 @@ def conv2d(features, kernels, size, stride):
     pixels = tf.reshape(tf.transpose(features, [1, 2, 3, 0]), [small * small, -1])
     pixels = tf.reshape(tf.gather(pixels, seen.reshape(places * places, -1)), [places * places, width * width * channels, -1])
 
-    answers = tf.matmul(pixels, own_kernels, transpose_a=True)
+    answers = tf.matmul(pixels, tf.cast(own_kernels, features.dtype), transpose_a=True)
     return tf.reshape(tf.transpose(answers, [1, 0, 2]), [-1, places, places, outputs])
 
 

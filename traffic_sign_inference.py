@@ -31,7 +31,7 @@ def main(arguments=None):
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-        resized = preprocess(images)
+        resized = tf.cast(preprocess(images), args.precision)
         probabilities = AlexNet(resized, weights=alexnet_weights)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())

@@ -46,7 +46,8 @@ def main(arguments=None):
     if not len(training):
         raise files.BadInput(f"{data_path} holds one photo: training and validation need one each")
 
-    settings = {"split": args.split, "batch_size": args.batch_size, "seed": args.seed, "learning_rate": args.learning_rate}
+    settings = {"split": args.split, "batch_size": args.batch_size, "seed": args.seed, "learning_rate": args.learning_rate,
+                "precision": args.precision}
     if args.finetune:
         settings |= {"finetune_batch_size": args.finetune_batch_size, "pretrained_learning_rate": args.pretrained_learning_rate}
     state = model_folder.new_state(settings, gtsrb.identity(data, data_path), weights.identity(weights_file))
@@ -93,7 +94,8 @@ def _train_layer(args, model, state, alexnet_weights, data, training, validation
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
-        fc7 = tf.stop_gradient(AlexNet(subtract_mean(images), feature_extract=True, weights=alexnet_weights))
+        signs = tf.cast(subtract_mean(images), args.precision)
+        fc7 = tf.stop_gradient(AlexNet(signs, feature_extract=True, weights=alexnet_weights))
         logits = sign_layer.build(fc7, args.seed)
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
@@ -109,7 +111,7 @@ def _train_layer(args, model, state, alexnet_weights, data, training, validation
         def through_alexnet(features, description):
             folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
             return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, state["weights"]["sha256"],
-                             description=description)
+                             args.precision, description)
 
         remembered = through_alexnet(data.features, "Photos through AlexNet")
 
@@ -206,6 +208,8 @@ def _arguments(arguments):
     args = parser.parse_args(arguments)
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a training and --overwrite replaces it: say one of them")
+    if args.finetune and args.precision != "float32":
+        parser.error("--finetune trains AlexNet, for which bfloat16 is too coarse: leave --precision away")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: say one of them")
     return args

@@ -156,6 +156,23 @@ def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(random_weight
         AlexNet(tf.placeholder(tf.float32, [None, 32, 32, 3]), weights=random_weights, conv1_padding="VALID")
 
 
+@pytest.mark.parametrize("side", [227, 32])
+def test_in_bfloat16_every_layer_is_nearly_the_same_in_half_the_memory(side, random_weights):
+    images = scipy.ndimage.zoom(100 * normal(2, 5, 5, 3), (1, side / 5, side / 5, 1), order=1)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        features = tf.placeholder(tf.float32, [None, side, side, 3])
+        exact = AlexNet(features, weights=random_weights, name="exact")
+        coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse")
+        assert exact.dtype == coarse.dtype == tf.float32
+        assert {v.dtype.base_dtype for v in tf.trainable_variables("coarse/")} == {tf.bfloat16}
+        session.run(tf.global_variables_initializer())
+        layers = {name: [graph.get_tensor_by_name(f"{net}/{name}:0") for net in ("exact", "coarse")] for name in TABLE}
+        out = session.run(layers, {features: images})
+    distance = {name: np.linalg.norm(a - b.astype(np.float32)) / np.linalg.norm(a) for name, (a, b) in out.items()}
+    assert max(distance.values()) < 0.02
+    assert 1e-4 < distance["fc7"]  # not float32 under another name
+
+
 def test_caffes_conv1_is_valid_and_all_shapes_from_pool2_on_are_the_same(random_weights):
     image = 60 * normal(1, 227, 227, 3)
     with tf.Graph().as_default() as graph, tf.Session() as session:
@@ -233,7 +250,7 @@ def test_what_happens_to_an_array_later_does_not_happen_to_its_variable():
     start = -memory.ctypes.data % 64  # TensorFlow takes arrays over without a copy where they are aligned
     array = memory[start:start + 4 * 1000].view(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        variable = alexnet.variable("zeros", array)
+        variable = alexnet.variable("zeros", array, tf.float32)
         session.run(tf.global_variables_initializer())
         array += 1
         assert not session.run(variable).any()
@@ -251,7 +268,7 @@ def test_the_values_come_from_the_cpu_wherever_the_net_is(random_weights):
     (lambda: tf.placeholder(tf.float32, [227, 227, 3]), r"\[N, 227, 227, 3\]"),
     (lambda: tf.placeholder(tf.float32, [None, None, None, 3]), r"\[N, 227, 227, 3\]"),
     (lambda: tf.placeholder(tf.float32), r"\[N, 227, 227, 3\].*unknown"),
-    (lambda: tf.placeholder(tf.uint8, [None, 227, 227, 3]), "float32, not uint8"),
+    (lambda: tf.placeholder(tf.uint8, [None, 227, 227, 3]), "float32 or bfloat16, not uint8"),
     (lambda: np.zeros((1, 227, 227, 3), np.float32), "not ndarray"),
 ])
 def test_other_features_are_refused_when_the_graph_is_built(features, refusal, random_weights):

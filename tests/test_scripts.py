@@ -199,6 +199,18 @@ def test_a_damaged_model_is_one_sentence(call, trained, damage, sentence):
     assert (status, out) == (2, "") and sentence in mistake(err)
 
 
+@pytest.mark.parametrize("script", [imagenet_inference, traffic_sign_inference, feature_extraction])
+def test_in_bfloat16_the_most_probable_name_and_nearly_its_probability_are_the_same(call, script):
+    answers = []
+    for precision in ("float32", "bfloat16"):
+        status, out, _ = call(script, "--weights", "builtin", "--precision", precision)
+        assert status == 0
+        answers.append(dict(line.rsplit(": ", 1) for line in out.splitlines() if re.search(r": [01]\.\d{3}$", line)))
+    exact, coarse = answers
+    assert all(float(coarse.get(name, -1)) == pytest.approx(float(p), abs=0.02) for name, p in exact.items() if float(p) > 0.1)
+    assert exact != coarse
+
+
 def test_training_again_mends_a_damaged_model(call, trained):
     shutil.copytree(trained, "model")
     Path("model/model.json").write_text("{")
@@ -241,6 +253,7 @@ def touch(path):
     (train_feature_extraction, lambda: ["--epochs", "0"], "'0' is not a whole number of 1 or more"),
     (train_feature_extraction, lambda: ["--batch-size", "-1"], "'-1' is not a whole number"),
     (train_feature_extraction, lambda: ["--learning-rate", "0"], "'0' is not a number above 0 and up to 1"),
+    (train_feature_extraction, lambda: ["--finetune", "--precision", "bfloat16"], "bfloat16 is too coarse"),
     (train_feature_extraction, lambda: ["--pretrained-learning-rate", "nan"], "'nan' is not a number above 0"),
     (train_feature_extraction, lambda: ["--resume", "--overwrite"], "say one of them"),
     (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "say one of them"),

@@ -111,6 +111,7 @@ def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, m
     (["--seed", 1], "was trained with --seed 0, not 1: go on with --seed 0, or start anew with --overwrite"),
     (["--batch-size", 8], "was trained with --batch-size 128, not 8"),
     (["--learning-rate", 0.01], "was trained with --learning-rate 0.001, not 0.01"),
+    (["--precision", "bfloat16"], "was trained with --precision float32, not bfloat16"),
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
     (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
     (["--split", "track", "--epochs", 3], "no tracks found"),

@@ -1,0 +1,259 @@
+"""How fast the lab is, and in how much memory: against the lab of 2016, and the engines that a user might pick instead.
+
+    .venv/bin/python -m pip install -r benchmarks/requirements.txt
+    .venv/bin/python benchmarks/bench.py --json bench.json
+
+Everything is measured in one run, in turn and several times: on a machine whose speed drifts only ratios within a run mean
+something. The parts, of which some can be chosen:
+
+    engines  images a second through the network, by engine, precision and batch, after a check that all give the same
+    start    seconds and memory from the start of the process to its end, with one photo named on the way
+    lab      training on 39,209 photos: extraction and ten epochs, against ten epochs that send every photo through AlexNet
+    growth   extraction for 5,000, 20,000 and 80,000 photos: seconds and memory
+"""
+
+import argparse
+import json
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["LAB_OFFLINE"] = "1"
+HERE = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HERE))
+
+PARTS = "engines", "start", "lab", "growth"
+ENGINES = {"the lab's graph": "lab", "ours": "ours", "OpenVINO, latency": "openvino_latency",
+           "OpenVINO, throughput": "openvino_throughput", "ONNX Runtime": "onnx_runtime", "PyTorch": "pytorch"}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}  # relative L2 distance from the lab's graph
+GTSRB = 39_209  # photos in train.p
+TRAINING = 26_270  # of them that the lab trains on, and it validates on the rest
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of every measurement (default: 5)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 256], metavar="N",
+                        help="images at a time (default: 1 32 128 256)")
+    parser.add_argument("--json", default="bench.json", metavar="FILE", help="where to write the figures (default: bench.json)")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+
+    import files
+
+    results = {"machine": machine(), "command": " ".join(["benchmarks/bench.py", *sys.argv[1:]])}
+    print(results["machine"]["cpu"], "with", results["machine"]["cores"], "cores", flush=True)
+    for part in args.parts or PARTS:
+        print(f"\n== {part}", flush=True)
+        results[part] = {"engines": engines_part, "start": start_part, "lab": lab_part, "growth": growth_part}[part](args)
+        files.write_json(args.json, results)
+
+
+def machine():
+    """What the figures were measured on."""
+    import importlib.metadata
+
+    cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines())
+    flags = {"avx512f", "avx512_bf16", "amx_bf16"} & set(cpu["flags"].split())
+    packages = {}
+    for name in ("tensorflow", "onnxruntime", "openvino", "torch"):
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return {"cpu": cpu["model name"].strip(), "cores": os.cpu_count(), "flags": sorted(flags), "packages": packages}
+
+
+def engines_part(args):
+    """[{kind, precision, batch, engine, images_per_second (median), ratio (ours to it, median)}, ...]"""
+    import engines
+    import numpy as np
+    import weights
+
+    parameters, random, rows = weights.load("builtin"), np.random.default_rng(0), []
+    for kind in engines.EDGE:
+        for precision in TOLERANCE:
+            limit, operations = engines.matrix_product(precision)
+            for batch in args.batches:
+                images = smooth(random, batch, engines.EDGE[kind])
+                reference = engines.lab(kind, parameters, "float32", batch)(images)
+                functions = {}
+                for name, function in ENGINES.items():
+                    try:
+                        run = getattr(engines, function)(kind, parameters, precision, batch)
+                        answers = run(images)
+                    except (ImportError, NotImplementedError):
+                        continue
+                    distance = np.linalg.norm(answers - reference) / np.linalg.norm(reference)
+                    if not distance < TOLERANCE[precision]:
+                        sys.exit(f"{name} gives other answers for {kind} in {precision}: relative distance {distance:.1e}")
+                    functions[name] = run
+                calls = max(1, 64 // batch)
+                seconds = {name: [] for name in [*functions, "limit"]}
+                for _ in range(args.repetitions):
+                    for name, run in functions.items():
+                        seconds[name].append(timed(lambda: [run(images) for _ in range(calls)]) / calls / batch)
+                    seconds["limit"].append(timed(limit) / operations)
+                print(f"\n{kind}, {precision}, batch {batch}; the machine's limit: "
+                      f"{1e-9 / statistics.median(seconds.pop('limit')):.0f} GFLOP/s in matrix products")
+                for name in functions:
+                    ratio = statistics.median(theirs / our for theirs, our in zip(seconds[name], seconds["ours"])) \
+                        if "ours" in functions else None
+                    row = {"kind": kind, "precision": precision, "batch": batch, "engine": name, "ratio": ratio,
+                           "images_per_second": 1 / statistics.median(seconds[name])}
+                    rows.append(row)
+                    print(f"  {name:22} {row['images_per_second']:7.1f} images/s"
+                          + (f"   ours is {ratio:.2f} times as fast" if ratio and name != "ours" else ""), flush=True)
+    return rows
+
+
+def start_part(args):
+    """{command: {"seconds", "peak_mb"}}: medians for whole processes, in turn."""
+    import numpy as np
+    import weights
+
+    with tempfile.TemporaryDirectory() as folder:
+        published = Path(folder) / "bvlc-alexnet.npy"  # as large as the published file, and as long to read
+        random = np.random.default_rng(0)
+        np.save(published, np.array({layer: [random.standard_normal(shape, np.float32) * np.float32(0.01),
+                                             np.zeros(shape[-1], np.float32)] for layer, shape in weights.SHAPES.items()}))
+        photo = str(HERE / "images/cat.png")
+        commands = {"import tensorflow": ["-c", "import tensorflow"],
+                    "one photo, built-in weights": [str(HERE / "imagenet_inference.py"), "--weights", "builtin", photo],
+                    "one photo, 233 MB of weights": [str(HERE / "imagenet_inference.py"), "--weights", str(published), photo]}
+        runs = {name: [] for name in commands}
+        for repetition in range(args.repetitions + 1):  # the first warms the disk's cache
+            for name, command in commands.items():
+                figures = whole_process(command)
+                if repetition:
+                    runs[name].append(figures)
+    results = {}
+    for name, figures in runs.items():
+        seconds, memory = (statistics.median(column) for column in zip(*figures))
+        ratio = statistics.median(ours[0] / alone[0] for ours, alone in zip(figures, runs["import tensorflow"]))
+        results[name] = {"seconds": seconds, "peak_mb": memory, "ratio": ratio}
+        print(f"  {name:30} {seconds:5.2f} s ({ratio:.2f})   {memory:5.0f} MB", flush=True)
+    return results
+
+
+def lab_part(args):
+    """Our whole training on 39,209 photos, and the lab's loop, of which a part is measured and the rest reckoned."""
+    import numpy as np
+    import weights
+
+    features, labels = photos(GTSRB)
+    with tempfile.TemporaryDirectory() as folder:
+        write_photos(Path(folder) / "train.p", features, labels)
+        ours, memory = watched([str(HERE / "train_feature_extraction.py"), "--data", "train.p", "--weights", "builtin"], folder)
+    train, validate = lab_loop(weights.load("builtin"))
+    batch = np.arange(128)
+    step = statistics.median(timed(lambda: train(features[batch], labels[batch])) for _ in range(3 * args.repetitions))
+    check = statistics.median(timed(lambda: validate(features[batch], labels[batch])) for _ in range(3 * args.repetitions))
+    lab = 10 * (step * TRAINING + check * (GTSRB - TRAINING)) / 128
+    print(f"  ours, measured: {ours:.0f} s, of anonymous memory {memory:.0f} MB\n"
+          f"  the lab's loop, extrapolated from {3 * args.repetitions} steps of each kind: {lab:.0f} s\n"
+          f"  ratio {lab / ours:.1f}", flush=True)
+    return {"float32": {"ours_seconds": ours, "ours_anonymous_mb": memory, "lab_seconds_extrapolated": lab, "ratio": lab / ours}}
+
+
+def lab_loop(parameters):
+    """The lab's training: functions that send a batch through the whole network and train the layer, or only look."""
+    import engines
+    import tensorflow.compat.v1 as tf
+
+    import sign_layer
+
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+        labels = tf.placeholder(tf.int64, [None])
+        logits = sign_layer.build(tf.stop_gradient(engines.lab_graph("signs", parameters)(images)))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32))
+        step = tf.train.AdamOptimizer().minimize(loss, var_list=sign_layer.variables())
+        session = tf.Session()
+        session.run(tf.global_variables_initializer())
+    functions = session.make_callable(step, [images, labels]), session.make_callable([loss, accuracy], [images, labels])
+    for function in functions:  # the first call is slower
+        function(*photos(128))
+    return functions
+
+
+def growth_part(args):
+    """[{photos, seconds, anonymous_mb}, ...] for training one epoch, most of which is extraction."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (5_000, 20_000, 80_000):
+            write_photos(Path(folder) / "train.p", *photos(count))
+            seconds, memory = watched([str(HERE / "train_feature_extraction.py"), "--data", "train.p", "--weights", "builtin",
+                                       "--epochs", "1", "--overwrite"], folder)
+            rows.append({"photos": count, "seconds": seconds, "anonymous_mb": memory})
+            print(f"  {count:6} photos: {seconds:6.1f} s, {1000 * seconds / count:.2f} ms each; anonymous memory {memory:.0f} MB",
+                  flush=True)
+    return rows
+
+
+def photos(count):
+    """`count` drawn signs: features, uint8 [count, 32, 32, 3], no two alike, and labels, int64 [count]."""
+    import numpy as np
+    import signs
+
+    features, labels = signs.render(20, seed=0)
+    rows = np.arange(count) % len(labels)
+    noise = np.random.default_rng(0).integers(0, 16, (count, 32, 32, 3), np.uint8)  # a cache cannot know one from another
+    return features[rows] // 16 * 16 + noise, labels[rows]
+
+
+def smooth(random, count, edge):
+    """Images, uint8 [count, edge, edge, 3], of colours that change slowly, as in photos."""
+    import scipy.ndimage
+
+    coarse = random.uniform(0, 255, (count, 5, 5, 3)).astype("float32")
+    return scipy.ndimage.zoom(coarse, (1, edge / 5, edge / 5, 1), order=1).clip(0, 255).astype("uint8")
+
+
+def write_photos(path, features, labels):
+    with path.open("wb") as file:
+        pickle.dump({"features": features, "labels": labels}, file, 4)
+
+
+def timed(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def whole_process(command):
+    """Seconds and peak memory in MB of a Python command, from a small process: Linux lets a child begin with its parent's."""
+    measure = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000]))
+"""
+    return json.loads(subprocess.check_output([sys.executable, "-c", measure, *command]))
+
+
+def watched(command, folder):
+    """Seconds of a Python command in `folder`, and the most anonymous memory that it had at a time, in MB."""
+    start, most = time.perf_counter(), 0
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
+        most = max([most, *(int(line.split()[1]) / 1000 for line in lines)])
+        time.sleep(0.02)
+    if process.returncode:
+        sys.exit(process.stderr.read())
+    return time.perf_counter() - start, most
+
+
+if __name__ == "__main__":
+    main()

@@ -31,21 +31,36 @@ FORMAT = 1  # of the two files: count it up when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
 
-def fc7(run_batch, features, folder, weights_sha256, precision="float32", description="Photos through AlexNet"):
+def network(fc7, weights_sha256):
+    """What tells the network that computes the tensor `fc7` from all others, in 64 hexadecimal digits.
+
+    It is the graph from the images to `fc7`, preprocessing included, whoever has built it, and the weights: the file's
+    SHA-256, and the code that reads it.
+    """
+    operations = [fc7.op]
+    for operation in operations:
+        before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
+        operations += [new for new in dict.fromkeys(before) if new not in operations]
+    graph = [operation.node_def.SerializeToString(deterministic=True).hex() for operation in operations]
+    everything = [graph, weights_sha256, files.sha256(files.HERE / "weights.py")]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+
+
+def fc7(run_batch, features, folder, network, description="Photos through AlexNet"):
     """fc7 of all `features`, float32 [N, 4096]: a file in `folder`, memory-mapped read-only; what it lacks is computed.
 
     run_batch: the function that computes it, uint8 [B, 32, 32, 3] to float32 [B, 4096]. It gets photos 0 to 127, 128 to
         255 and so on, whatever is there already: the last bits may depend on the batch.
     features: uint8 [N, 32, 32, 3], N > 0.
     folder: where to keep fc7; created when missing. Where it cannot be written, and for None, fc7 is an array in memory.
-    weights_sha256, precision: what else, as str, tells the network from others; its code is looked at here.
+    network: what tells the network from all others, as str (`network`).
     description: of the progress bar.
 
     Raises BadInput when `folder` is a file, and for an fc7 that is not finite.
     """
     answers = None
     if folder is not None:
-        path = Path(folder) / f"fc7-{(key := _key(features, weights_sha256, precision)).hex():.16}.npy"
+        path = Path(folder) / f"fc7-{(key := _key(features, network)).hex():.16}.npy"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_suffix(".digests")) as digests, _open(path) as data:
@@ -191,11 +206,10 @@ def _digest(key, start, rows):
     return digest.digest()
 
 
-def _key(features, weights_sha256, precision):
+def _key(features, network):
     """SHA-256, 32 bytes, of all that fc7 depends on."""
     photos = hashlib.sha256()
     for start in range(0, len(features), BATCH):
         photos.update(np.ascontiguousarray(features[start:start + BATCH]))
-    code = [files.sha256(files.HERE / name) for name in ("alexnet.py", "preprocessing.py", "resized.py")]
-    everything = [FORMAT, weights_sha256, photos.hexdigest(), features.shape, code, precision, BATCH]
+    everything = [FORMAT, network, photos.hexdigest(), features.shape, BATCH]
     return hashlib.sha256(json.dumps(everything).encode()).digest()

@@ -41,7 +41,8 @@ def save(folder, model, state, alexnet_weights):
             if layer in alexnet_weights:
                 array = alexnet_weights[layer][kind == "biases"]
                 session.run(variable.initializer, {variable.initial_value: array})
-        model_folder.restore(session, model_folder.used(state), model, state)
+        model_folder.restore(session, model, state)
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
         try:
             tf.saved_model.simple_save(session, str(unfinished), {"images": images},
                                        {"probabilities": probabilities, "class_ids": class_ids, "names": names})

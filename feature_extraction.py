@@ -50,7 +50,7 @@ def main(arguments=None):
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             if trained:
-                model_folder.restore(session, model_folder.used(trained), args.model, trained)
+                model_folder.restore(session, args.model, trained)
             start = time.time()
             answers = inference.run(session, probabilities, images, features)
 

@@ -82,25 +82,32 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def check_name(path):
+    """Raise BadInput for the name of a folder in which TensorFlow could not save, or not find, a file."""
+    if set(str(path)) & set("*?[\\"):
+        raise BadInput(f"{path}: TensorFlow takes *, ?, [ and \\ in a name for a pattern; name another folder")
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} cannot be written to: its name is no text; name another folder") from error
+
+
 def make_folder(path):
     """`path` as a Path to a folder in which TensorFlow can save and find a file; the folder is created when missing.
 
     Raises BadInput when it cannot be, so that a script finds out before its work and not after it.
     """
     path = Path(path)
+    check_name(path)
     probe = path / f"write-test-{os.getpid()}"
     try:
         if path.exists() and not path.is_dir():
             raise BadInput(f"{path} is a file: name a folder")
-        if set(str(path)) & set("*?[\\"):
-            raise BadInput(f"{path}: TensorFlow takes *, ?, [ and \\ in a name for a pattern; name another folder")
-        os.fsencode(path).decode()  # TensorFlow takes names in UTF-8 only
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "its name is no text"
-        raise BadInput(f"{path} cannot be written to: {why}; name another folder") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written to: {error.strerror}; name another folder") from error
     return path
 
 

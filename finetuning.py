@@ -48,7 +48,7 @@ def train(model, state, count, weights, data, training, validation, test=None):
         if model_folder.epochs(state, "finetuned") < count:
             model_folder.make_room(model, state, tf.global_variables())
         session.run(tf.global_variables_initializer())
-        model_folder.restore(session, new if state["stage"] == "frozen" else tf.global_variables(), model, state)
+        model_folder.restore(session, model, state, new if state["stage"] == "frozen" else tf.global_variables())
 
         def step(rows, epoch, number):
             return session.run([cross_entropy, correct, train_step],

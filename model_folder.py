@@ -3,17 +3,18 @@
 It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-...`, and `model.json`, which names it:
 
     {"checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
-     "settings": {"split": "random", ...}, "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
+     "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...}, "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
      "history": [{"epoch": 1, "stage": "frozen", "training": {...}, "validation": {...}}, ...]}
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3: killed at any moment, it leaves one that is
 whole. In the stage "frozen" a checkpoint holds the 43-way layer and Adam's slots for it, in the stage "finetuned" all of
 AlexNet and its slots too. `step` counts the steps of the epoch that was interrupted, and `running` has the loss and the
-hits, summed over that epoch's photos so far, and their number. There is no other random state than settings["seed"]: what
+hits, summed over that epoch's photos so far, and their number; `epochs` is how many were asked for. There is no other random state than settings["seed"]: what
 is random in a step follows from the seed, the epoch and the step.
 """
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -29,7 +30,7 @@ STAGES = "frozen", "finetuned"
 FROZEN_SETTINGS = "split", "batch_size", "seed", "learning_rate", "precision"  # the others are those of finetuning
 # What the end of a training leaves beside the model, and is out of date as soon as the model changes.
 _RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
-_EVENTS = "events.out.tfevents.*"
+_EVENTS = "events.out.tfevents." + 6 * "[0-9]"
 
 
 def read(folder):
@@ -51,6 +52,7 @@ def read(folder):
                  and (state["step"] > 0) == (state["running"][2] > 0)
                  and all(re.fullmatch(r"[0-9a-f]{64}", state[key]["sha256"]) and isinstance(state[key]["name"], str)
                          for key in ("data", "weights"))
+                 and all(isinstance(state["epochs"][stage], int) for stage in STAGES)
                  and isinstance(state["settings"], dict) and isinstance(state["history"], list)
                  and all(epoch["stage"] in STAGES and epoch["epoch"] == i and math.isfinite(epoch[split][key])
                          for i, epoch in enumerate(state["history"], 1)
@@ -78,22 +80,44 @@ def check_weights(state, folder, weights_file):
                        f"{here['name']}: give those weights with --weights, or train again")
 
 
-def new_state(settings, data, weights_identity):
-    """The state before the first step. settings: a dict of numbers and strings. data, weights_identity: {"name", "sha256"}."""
-    return {"checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0], "settings": settings, "data": data,
+@contextlib.contextmanager
+def locked(folder):
+    """Around a training: no other one may save in `folder`. Raises BadInput when one is under way there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        yield
+    except BlockingIOError as error:
+        raise BadInput(f"another training is under way in {folder}: wait for its end, or name another folder with --model"
+                       ) from error
+    finally:
+        os.close(descriptor)
+
+
+def new_state(settings, frozen, finetuned, data, weights_identity):
+    """The state before the first step.
+
+    settings: a dict of numbers and strings. frozen, finetuned: how many epochs of each stage are to be finished in the end.
+    data, weights_identity: {"name", "sha256"}.
+    """
+    return {"checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
+            "epochs": {"frozen": frozen, "finetuned": finetuned}, "settings": settings, "data": data,
             "weights": weights_identity, "history": []}
 
 
-def check_resumable(state, wanted, folder, frozen, finetuned):
+def check_resumable(state, wanted, folder):
     """Raise BadInput, which names the difference, unless the training of `state` can go on as a `wanted` one.
 
-    wanted: a `new_state` with what the user asks for now. frozen, finetuned: how many epochs of each stage are to be finished
-        in the end; more than were once asked for are no difference, nor is a setting of finetuning that has not begun.
+    wanted: a `new_state` with what the user asks for now. More epochs than were once asked for are no difference, nor is a
+        setting of a stage that has ended or not begun.
     """
     advice = "or start anew with --overwrite"
     begun = {stage: epochs(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
+    ended = epochs(state, "frozen") >= wanted["epochs"]["frozen"]
     for key, value in wanted["settings"].items():
         before = state["settings"].get(key, value)
+        if key == "precision" and ended and wanted["epochs"]["finetuned"]:
+            continue  # fc7 is not asked for any more
         if before != value and (key in FROZEN_SETTINGS or begun["finetuned"]):
             flag = "--" + key.replace("_", "-")
             raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: go on with {flag} {before}, {advice}")
@@ -102,14 +126,15 @@ def check_resumable(state, wanted, folder, frozen, finetuned):
         if before["sha256"] != now["sha256"]:
             raise BadInput(f"{folder} was trained with other {what} ({before['name']}, SHA-256 {before['sha256']:.12}...) than "
                            f"{now['name']} (SHA-256 {now['sha256']:.12}...): go on with those by --{key}, {advice}")
-    if begun["finetuned"] and not finetuned:
+    before, now = state["epochs"], wanted["epochs"]
+    if before["finetuned"] and not now["finetuned"]:
         raise BadInput(f"{folder} is being finetuned: go on with --finetune, {advice}")
-    if begun["frozen"] > frozen or begun["finetuned"] and begun["frozen"] < frozen:
-        raise BadInput(f"{folder} was trained for {begun['frozen']} epochs with frozen layers, not {frozen}: go on with --epochs "
-                       f"{begun['frozen']}{'' if begun['finetuned'] else ' or more'}, {advice}")
-    if begun["finetuned"] > finetuned:
-        raise BadInput(f"{folder} was finetuned for {begun['finetuned']} epochs, not {finetuned}: go on with --finetune-epochs "
-                       f"{begun['finetuned']} or more, {advice}")
+    if before["frozen"] > now["frozen"] or begun["finetuned"] and before["frozen"] < now["frozen"]:
+        raise BadInput(f"{folder} was begun for {before['frozen']} epochs with frozen layers, not {now['frozen']}: go on with "
+                       f"--epochs {before['frozen']}{'' if begun['finetuned'] else ' or more'}, {advice}")
+    if before["finetuned"] > now["finetuned"]:
+        raise BadInput(f"{folder} was begun for {before['finetuned']} epochs of finetuning, not {now['finetuned']}: go on with "
+                       f"--finetune-epochs {before['finetuned']} or more, {advice}")
 
 
 def make_room(folder, state, variables):
@@ -118,7 +143,7 @@ def make_room(folder, state, variables):
     What a killed training has left of an unfinished checkpoint is deleted first.
     """
     folder = Path(folder)
-    _remove(folder, lambda number: number and f"checkpoint-{number}" != state["checkpoint"])
+    _remove(folder, lambda number: number > _last(state))
     missing = 1 if state["stage"] == "finetuned" else 2  # when finetuning begins, the one before it is yet to come
     needed = missing * sum(variable.shape.num_elements() * variable.dtype.size for variable in variables) + 50_000_000
     free = shutil.disk_usage(folder).free
@@ -130,13 +155,16 @@ def make_room(folder, state, variables):
 def save(session, saver, folder, state):
     """Save the variables of `saver`, a tf.train.Saver, and `state`; the new checkpoint's name goes into state["checkpoint"].
 
+    What else is in the folder is deleted as far as this training, or the model that it replaces, has left it there.
+
     Raises BadInput when that cannot be; the model that was there before is then still whole.
     """
     import tensorflow.compat.v1 as tf  # here and below, not above: what `read` finds is told before TensorFlow's seconds
 
     folder = Path(folder)
-    number = 1 + max((_number(path) for path in folder.iterdir()), default=0)
+    number = 1 + max((_number(path.name) for path in folder.iterdir()), default=0)
     checkpoint = f"checkpoint-{number}"
+    replaces = not state["checkpoint"] and (folder / "model.json").exists()
     try:
         saver.save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
         for path in folder.glob(f"{checkpoint}.*"):
@@ -147,30 +175,39 @@ def save(session, saver, folder, state):
         _remove(folder, lambda other: other == number)
         reason = files.reason(error.__cause__ if isinstance(error, BadInput) else error)
         raise BadInput(f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
-    _remove(folder, lambda other: 0 < other < number)
-    for pattern in _RESULTS if state["checkpoint"] else (*_RESULTS, _EVENTS):  # a new training has other curves too
-        for path in folder.glob(pattern):
+    if state["checkpoint"] or replaces:
+        _remove(folder, lambda other: (1 if replaces else _last(state)) <= other < number)
+        for path in [path for pattern in (*_RESULTS, *[_EVENTS] * replaces) for path in folder.glob(pattern)]:
             with contextlib.suppress(OSError):
                 path.unlink()
     state["checkpoint"] = checkpoint
 
 
-def restore(session, variables, folder, state):
-    """Give `variables` their values in the checkpoint of `state`. Raises BadInput if it is missing or damaged."""
+def restore(session, folder, state, variables=None):
+    """Give `variables`, or all that there is a value for, their values in the checkpoint of `state`.
+
+    A training that is under way may have replaced it meanwhile: then it is the newer one, and `state` becomes its.
+
+    Raises BadInput if it is missing or damaged.
+    """
     import tensorflow.compat.v1 as tf
 
     checkpoint = str(Path(folder) / state["checkpoint"])
     try:
         reader = tf.train.load_checkpoint(checkpoint)
-        for variable in variables:
+        for variable in _learned(state) if variables is None else variables:
             array = reader.get_tensor(variable.op.name).astype(variable.dtype.as_numpy_dtype)
             session.run(variable.initializer, {variable.initial_value: array})
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file is too short
+        newer = read(folder)
+        if newer and newer["checkpoint"] != state["checkpoint"] and newer["weights"] == state["weights"]:
+            state.update(newer)
+            return restore(session, folder, state, variables)
         raise BadInput(f"{checkpoint}.* is missing or damaged: train again, with --overwrite") from error
 
 
-def used(state):
-    """The variables of the current graph that the checkpoint of `state` has new values for: the layer's, or all."""
+def _learned(state):
+    """The variables of the current graph that have learned in the training of `state`: the layer's, or all."""
     import tensorflow.compat.v1 as tf
 
     import sign_layer
@@ -181,12 +218,17 @@ def used(state):
 def _remove(folder, which):
     """Delete the files of the checkpoints in `folder` for whose number `which` is true."""
     for path in folder.iterdir():
-        if which(_number(path)):
+        if which(_number(path.name)):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _number(path):
-    """The 3 of checkpoint-3.index and checkpoint-3.data-00000-of-00001; 0 for other files."""
-    match = re.match(r"checkpoint-(\d+)\.(index|data-)", path.name)
+def _number(name):
+    """The 3 of checkpoint-3.index and checkpoint-3.data-00000-of-00001; 0 for other files' names."""
+    match = re.match(r"checkpoint-(\d+)\.(index|data-)", name)
     return int(match[1]) if match else 0
+
+
+def _last(state):
+    """The number of the checkpoint of `state`, 0 before the first."""
+    return int(state["checkpoint"].removeprefix("checkpoint-")) if state["checkpoint"] else 0

@@ -10,24 +10,37 @@ def main(arguments=None):
 
     import fetch  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
     import files
+    import model_folder
+    import weights
+
+    if args.export:
+        files.check_name(args.export)
+        files.check_absent(args.export)
+        files.make_folder(Path(args.export).parent)
+        if not (args.resume or args.overwrite or args.finetune or args.test) and (trained := model_folder.read(args.model)):
+            weights_file = fetch.weights_file(args.weights)
+            model_folder.check_weights(trained, args.model, weights_file)
+            return _export(args, trained, weights.load(weights_file))
+    model = files.make_folder(args.model)
+    if args.export:
+        files.check_absent(args.export)  # it could be the folder of the model, or above it
+    with model_folder.locked(model):
+        _train(args, model)
+
+
+def _train(args, model):
+    import fetch
+    import files
     import gtsrb
     import model_folder
     import signs
     import weights
 
-    before = None if args.overwrite else model_folder.read(args.model)
-    if args.export:
-        files.check_absent(args.export)
-        files.make_folder(Path(args.export).parent)
+    before = None if args.overwrite else model_folder.read(model)
     if before and not args.resume:
-        if args.export and not (args.finetune or args.test):
-            weights_file = fetch.weights_file(args.weights)
-            model_folder.check_weights(before, args.model, weights_file)
-            return _export(args, before, weights.load(weights_file))
-        raise files.BadInput(f"{args.model} holds a trained layer: --resume goes on with it, --overwrite replaces it")
+        raise files.BadInput(f"{model} holds a trained layer: --resume goes on with it, --overwrite replaces it")
     if args.resume and not before:
-        command_line.notice(f"{args.model} holds no trained layer yet: this is its first training.")
-    model = files.make_folder(args.model)
+        command_line.notice(f"{model} holds no trained layer yet: this is its first training.")
 
     patience = fetch.Patience()
     data_path = fetch.data_path(args.data, patience)
@@ -50,10 +63,11 @@ def main(arguments=None):
                 "precision": args.precision}
     if args.finetune:
         settings |= {"finetune_batch_size": args.finetune_batch_size, "pretrained_learning_rate": args.pretrained_learning_rate}
-    state = model_folder.new_state(settings, gtsrb.identity(data, data_path), weights.identity(weights_file))
+    state = model_folder.new_state(settings, args.epochs, args.finetune_epochs if args.finetune else 0,
+                                   gtsrb.identity(data, data_path), weights.identity(weights_file))
     if before:
-        model_folder.check_resumable(before, state, model, args.epochs, args.finetune_epochs if args.finetune else 0)
-        state = before | {"settings": before["settings"] | settings}
+        model_folder.check_resumable(before, state, model)
+        state = before | {"epochs": state["epochs"], "settings": before["settings"] | settings}
     alexnet_weights = weights.load(weights_file)
 
     with command_line.quiet_import():
@@ -105,13 +119,14 @@ def _train_layer(args, model, state, alexnet_weights, data, training, validation
 
         session.run(tf.global_variables_initializer())
         if state["checkpoint"]:
-            model_folder.restore(session, learned, model, state)
+            model_folder.restore(session, model, state, learned)
 
         # fc7 never changes, so each photo goes through AlexNet once; from then on the graph is fed its fc7.
+        folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
+        network = cache.network(fc7, state["weights"]["sha256"])
+
         def through_alexnet(features, description):
-            folder = None if args.no_cache else Path(args.cache or model.parent / "cache")
-            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, state["weights"]["sha256"],
-                             args.precision, description)
+            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network, description)
 
         remembered = through_alexnet(data.features, "Photos through AlexNet")
 
@@ -183,7 +198,7 @@ def _arguments(arguments):
     parser.add_argument("--no-cache", action="store_true", help="keep fc7 in memory only")
     parser.add_argument("--export", metavar="DIR",
                         help="write the trained network to this new folder as a SavedModel, for TensorFlow Serving; if "
-                             "--model holds a trained layer this is done without training")
+                             "--model holds a trained layer this is done without training; it computes in float32")
 
     group = parser.add_argument_group("how the layer learns")
     group.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",

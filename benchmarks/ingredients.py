@@ -31,7 +31,7 @@ import sign_layer  # noqa: E402
 import signs  # noqa: E402
 import weights  # noqa: E402
 from alexnet import AlexNet  # noqa: E402
-from preprocessing import preprocess  # noqa: E402
+from preprocessing import subtract_mean  # noqa: E402
 
 COUNT = 80  # drawn signs of each class
 
@@ -70,12 +70,13 @@ def main():
     accuracies = np.empty((args.runs, 2))
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        fc7 = AlexNet(preprocess(images), feature_extract=True, weights=weights.load("builtin"))
+        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights.load("builtin"))
         session.run(tf.global_variables_initializer())
 
+        network = cache.network(fc7, files.sha256(weights.BUILTIN))
+
         def through_alexnet(features, folder=None):
-            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder,
-                             files.sha256(weights.BUILTIN))
+            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)
 
         real_fc7 = through_alexnet(real, "cache")
         for run, present in enumerate(design):

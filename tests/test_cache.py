@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+import alexnet
 import cache
 import files
+import preprocessing
+import weights
 
 FEATURES = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # three batches of 128 and one of 16
 PIXELS = np.random.default_rng(1).integers(0, 3072, 4096)
 BATCHES = [0, 128, 256, 384]
-WEIGHTS = "0" * 64
+NETWORK = "0" * 64
 
 
 def project(batch):
@@ -43,11 +47,11 @@ class Network:
         return project(batch)
 
 
-def computed(folder="cache", right=RIGHT, features=FEATURES, weights=WEIGHTS, **arguments):
+def computed(folder="cache", right=RIGHT, features=FEATURES, network=NETWORK, **arguments):
     """Where the batches start that fc7 computed to answer; its answer is compared with all of it computed at once."""
-    network = Network(features)
-    assert np.array_equal(cache.fc7(network, features, folder, weights, **arguments), right)
-    return network.starts
+    stand_in = Network(features)
+    assert np.array_equal(cache.fc7(stand_in, features, folder, network, **arguments), right)
+    return stand_in.starts
 
 
 def stored(suffix=".npy"):
@@ -62,7 +66,7 @@ def test_a_second_training_computes_nothing_and_tells_nothing(capsys):
 
 
 def test_the_answer_is_a_plain_npy_file_mapped_read_only():
-    answer = cache.fc7(Network(), FEATURES, "new/cache", WEIGHTS)
+    answer = cache.fc7(Network(), FEATURES, "new/cache", NETWORK)
     assert isinstance(answer, np.memmap) and not answer.flags.writeable and answer.dtype == np.float32
     path, = Path("new/cache").glob("*.npy")
     assert np.array_equal(np.load(path, mmap_mode="r"), RIGHT)
@@ -75,33 +79,46 @@ def test_without_a_folder_nothing_is_written():
     assert os.listdir() == []
 
 
-def edit_code(monkeypatch, name):
-    for file in ("alexnet.py", "preprocessing.py", "resized.py"):
-        shutil.copy(files.HERE / file, file)
-    with open(name, "a") as file:
-        file.write("# a student's line\n")
-    monkeypatch.setattr(files, "HERE", Path())
-
-
-def test_other_data_weights_code_or_precision_have_a_file_of_their_own(monkeypatch):
+def test_other_photos_or_another_network_have_a_file_of_their_own():
     computed()
     other = FEATURES.copy()
     other[399, 31, 31, 2] ^= 1
     assert computed(features=other, right=project(other)) == BATCHES
     assert computed(features=FEATURES[:384], right=RIGHT[:384]) == BATCHES[:3]
-    assert computed(weights="1" * 64) == BATCHES
-    assert computed(precision="float16") == BATCHES
-    for name in ("alexnet.py", "preprocessing.py", "resized.py"):
-        with monkeypatch.context() as patch:
-            edit_code(patch, name)
-            assert computed() == BATCHES
-    assert len(os.listdir("cache")) == 2 * 8
+    assert computed(network="1" * 64) == BATCHES
+    assert len(os.listdir("cache")) == 2 * 4
     assert computed() == []
+
+
+def network(prepare=preprocessing.subtract_mean, sha256="0" * 64, after=tf.identity, precision="float32"):
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1:], np.float32)) for layer, shape in weights.SHAPES.items()}
+        fc7 = alexnet.AlexNet(tf.cast(prepare(images), precision), feature_extract=True, weights=zeros)
+        after(fc7)
+        return cache.network(fc7, sha256)
+
+
+def test_a_network_is_told_from_others_by_its_graph_up_to_fc7_and_its_weights(monkeypatch):
+    mine = network()
+    elsewhere = subprocess.check_output([sys.executable, "-c", "from test_cache import network; print(network())"], text=True,
+                                        env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
+    assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes behind fc7 does not change it
+    changed = [network(sha256="1" * 64), network(precision="bfloat16"), network(preprocessing.preprocess),
+               network(lambda images: preprocessing.subtract_mean(images) / 255)]
+    monkeypatch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
+    changed.append(network())
+    shutil.copy(files.HERE / "weights.py", "weights.py")
+    with open("weights.py", "a") as file:
+        file.write("# a student's line\n")
+    monkeypatch.setattr(files, "HERE", Path())
+    changed.append(network())
+    assert len({mine, *changed}) == 7
 
 
 def test_features_that_share_bytes_but_not_their_shape_are_told_apart():
     flat = FEATURES.reshape(400, 16, 64, 3)
-    assert cache._key(flat, WEIGHTS, "float32") != cache._key(FEATURES, WEIGHTS, "float32")
+    assert cache._key(flat, NETWORK) != cache._key(FEATURES, NETWORK)
 
 
 def flip(path, place):
@@ -160,7 +177,7 @@ def test_a_batch_that_is_cut_off_is_not_taken_for_the_right_one_that_memory_stil
     computed()
     os.truncate(stored(), LAST)
     with open(stored(), "rb") as data, open(stored(".digests"), "rb") as digests:
-        key = cache._key(FEATURES, WEIGHTS, "float32")
+        key = cache._key(FEATURES, NETWORK)
         assert not cache._read(np.array(RIGHT[384:], order="C"), 384, data, digests, key)
         assert cache._read(np.zeros((128, 4096), np.float32), 256, data, digests, key)
 
@@ -191,7 +208,7 @@ def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(mon
 def test_an_interrupted_extraction_goes_on_at_its_batch_with_the_same_boundaries(k, capsys):
     network = Network(interrupt=BATCHES[k])
     with pytest.raises(KeyboardInterrupt):
-        cache.fc7(network, FEATURES, "cache", WEIGHTS)
+        cache.fc7(network, FEATURES, "cache", NETWORK)
     assert network.starts == BATCHES[:k]
     assert computed() == BATCHES[k:]
     assert f"goes on: {k} of 4 batches are there" in capsys.readouterr().err
@@ -206,7 +223,7 @@ def test_fc7_that_is_not_finite_is_refused_and_never_stored():
 
     for folder in ("cache", None):
         with pytest.raises(files.BadInput, match="weights hold NaN or infinite numbers, or are far too large"):
-            cache.fc7(broken, FEATURES, folder, WEIGHTS)
+            cache.fc7(broken, FEATURES, folder, NETWORK)
     assert computed() == BATCHES[2:]
 
 
@@ -261,7 +278,7 @@ def test_a_write_that_the_disk_cuts_short_is_a_full_disk(monkeypatch, capsys):
 
 def test_on_a_full_disk_what_an_earlier_run_has_computed_is_reused(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
-        cache.fc7(Network(interrupt=256), FEATURES, "cache", WEIGHTS)
+        cache.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
     failing(monkeypatch, "pwrite", errno.ENOSPC, 1)
     assert computed() == BATCHES[2:]
     assert os.listdir("cache") == []
@@ -281,7 +298,7 @@ def read_only(monkeypatch):
 def test_a_folder_that_may_only_be_read_serves_whole(read_only, capsys):
     computed()
     read_only()
-    answer = cache.fc7(None, FEATURES, "cache", WEIGHTS)
+    answer = cache.fc7(None, FEATURES, "cache", NETWORK)
     assert isinstance(answer, np.memmap) and np.array_equal(answer, RIGHT)
     assert capsys.readouterr().err == ""
 
@@ -308,7 +325,7 @@ def slow(batch):
     print(network.starts[-1], flush=True)
     time.sleep({seconds})
     return rows
-assert np.array_equal(cache.fc7(slow, FEATURES, "cache", WEIGHTS), RIGHT)
+assert np.array_equal(cache.fc7(slow, FEATURES, "cache", NETWORK), RIGHT)
 """
 
 
@@ -345,7 +362,7 @@ def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
 
 
 def test_a_mapped_file_may_be_mended_by_another_process():
-    answer = cache.fc7(Network(), FEATURES, "cache", WEIGHTS)
+    answer = cache.fc7(Network(), FEATURES, "cache", NETWORK)
     flip(stored(), LAST)
     assert process("assert computed() == [384]").wait() == 0
     assert np.array_equal(answer, RIGHT)

@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import alexnet
+import cache
 import command_line
 import feature_extraction
 import files
@@ -114,9 +115,16 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     assert status == 0 and "untrained" not in err
     assert named(out)[::5] == [gtsrb.sign_names()[label] for label in np.unique(labels)]
 
-    seen_by_alexnet.clear()
-    assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
-    assert seen_by_alexnet == []  # fc7 is kept
+
+def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
+    write_data(30)
+    assert call(train_feature_extraction, "--epochs", 1)[0] == 0
+    computed = []
+    monkeypatch.setattr(cache, "_compute", lambda run_batch, features, starts, description: computed.extend(starts) or [])
+    assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--seed", 1)[0] == 0
+    assert computed == []
+    assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--precision", "bfloat16")[0] == 0
+    assert computed == [0]
 
 
 def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import feature_extraction
 import files
 import gtsrb
 import model_folder
+import sign_layer
 import train_feature_extraction
 import weights
 from samples import mistake, saved, write_data
@@ -95,6 +97,49 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(call):
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
 
 
+def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_begun_for(call, monkeypatch):
+    write_data(30)
+    with monkeypatch.context() as patch:
+        press_ctrl_c_in_step(1, patch)
+        assert call(train_feature_extraction, "--epochs", 3)[0] == 130
+    status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume")
+    assert status == 2 and "was begun for 3 epochs with frozen layers, not 2: go on with --epochs 3 or more" in mistake(err)
+
+
+def test_two_trainings_do_not_share_a_folder(call):
+    write_data(30)
+    Path("model").mkdir()
+    with model_folder.locked("model"):
+        status, out, err = call(train_feature_extraction, "--overwrite")
+    assert (status, out) == (2, "") and "another training is under way in model: wait for its end" in mistake(err)
+    assert os.listdir("model") == []
+
+
+def test_a_first_training_deletes_nothing_that_it_has_not_written(call):
+    write_data(30)
+    Path("model").mkdir()
+    others = {"checkpoint-500.index", "events.out.tfevents.171.myhost", "notes.txt"}
+    for name in others:
+        Path("model", name).touch()
+    assert call(train_feature_extraction, "--epochs", 3)[0] == 0
+    assert others <= set(os.listdir("model"))
+    assert sorted(path.name for path in Path("model").glob("checkpoint-50[1-9].index")) == ["checkpoint-503.index"]
+
+
+def test_a_model_that_a_training_replaces_while_it_is_read_is_read_again(trained):
+    shutil.copytree(trained, "model")
+    earlier = model_folder.read("model")
+    for path in list(Path("model").glob("checkpoint-2.*")):
+        path.rename(str(path).replace("checkpoint-2", "checkpoint-3"))
+    files.write_json(Path("model/model.json"), earlier | {"checkpoint": "checkpoint-3"})
+    with tf.Graph().as_default(), tf.Session() as session:
+        sign_layer.build(tf.zeros([1, 4096]))
+        model_folder.restore(session, "model", earlier)
+        assert earlier["checkpoint"] == "checkpoint-3"
+        weights, biases = session.run(sign_layer.variables())
+    assert saved()[0]["signs/weights"] == weights.tobytes() and saved()[0]["signs/biases"] == biases.tobytes()
+
+
 @pytest.mark.slow
 def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, monkeypatch):
     write_data(30)
@@ -115,7 +160,7 @@ def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, m
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
     (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
     (["--split", "track", "--epochs", 3], "no tracks found"),
-    (["--epochs", 1], "was trained for 2 epochs with frozen layers, not 1: go on with --epochs 2 or more"),
+    (["--epochs", 1], "was begun for 2 epochs with frozen layers, not 1: go on with --epochs 2 or more"),
 ])
 def test_what_differs_from_the_training_before_is_named(arguments, difference, call, trained):
     write_data(30)
@@ -129,18 +174,26 @@ def test_what_differs_from_the_training_before_is_named(arguments, difference, c
 
 
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
-    wanted = {"settings": {"finetune_batch_size": 8}, **{key: model_folder.read(trained)[key] for key in ("data", "weights")}}
     state = model_folder.read(trained)
     state["settings"]["finetune_batch_size"] = 32
-    model_folder.check_resumable(state, wanted, trained, 2, 4)
+    frozen_settings = {key: state["settings"][key] for key in model_folder.FROZEN_SETTINGS}
+
+    def resume(frozen, finetuned, **settings):
+        wanted = model_folder.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
+        model_folder.check_resumable(state, wanted, trained)
+
+    resume(2, 4, finetune_batch_size=8, precision="bfloat16")  # nor does it matter how the frozen epochs were computed
+    state["epochs"]["finetuned"] = 4
+    with pytest.raises(files.BadInput, match="is being finetuned: go on with --finetune"):
+        resume(2, 0)
+    with pytest.raises(files.BadInput, match="begun for 4 epochs of finetuning, not 3: go on with --finetune-epochs 4 or more"):
+        resume(2, 3)
     state |= {"stage": "finetuned", "step": 1}
     with pytest.raises(files.BadInput, match="with --finetune-batch-size 32, not 8"):
-        model_folder.check_resumable(state, wanted, trained, 2, 4)
-    wanted["settings"]["finetune_batch_size"] = 32
-    with pytest.raises(files.BadInput, match="is being finetuned: go on with --finetune"):
-        model_folder.check_resumable(state, wanted, trained, 2, 0)
+        resume(2, 4, finetune_batch_size=8)
     with pytest.raises(files.BadInput, match="for 2 epochs with frozen layers, not 5: go on with --epochs 2, or"):
-        model_folder.check_resumable(state, wanted, trained, 5, 4)
+        resume(5, 4)
+    resume(2, 5, finetune_batch_size=32)
 
 
 def test_whole_tracks_are_held_out_when_that_is_asked_for(call, monkeypatch):
@@ -231,7 +284,12 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
     Path("file").touch()
     status, _, err = call(train_feature_extraction, "--export", "file/saved", "--model", trained)
     assert status == 2 and "file is a file: name a folder" in mistake(err)
-    assert os.listdir() == ["file"]
+    for name, sentence in (("signs[1]", "for a pattern"), ("signs-\udce4", "is no text"), ("file", "is there already")):
+        status, _, err = call(train_feature_extraction, "--export", name, "--model", trained)
+        assert status == 2 and sentence in mistake(err)
+    status, _, err = call(train_feature_extraction, "--export", "model", "--model", "model/new")
+    assert status == 2 and "model is there already" in mistake(err)
+    assert set(os.listdir()) == {"file", "model"}
 
 
 def test_photos_are_drawn_with_their_five_bars(call, trained):

@@ -29,7 +29,7 @@ def conv(features, W, b, stride=1, groups=1, padding="SAME", name="conv"):
 
 
 def resized_conv(features, W, b, size, stride, name="conv"):
-    """What `conv` makes, SAME, of features [N, H, H, C] resized to [N, size, size, C], in a fraction of the time."""
+    """What `conv` makes, SAME, of features [N, H, H, C] resized to [N, size, size, C], with far fewer products."""
     with tf.name_scope(name) as scope:
         outputs = resized.conv2d(features, variable("weights", W, features.dtype), size, stride)
         return tf.nn.relu(tf.nn.bias_add(outputs, variable("biases", b, features.dtype)), name=scope)

@@ -32,7 +32,8 @@ def train(model, state, count, weights, data, training, validation, test=None):
         dropout_seed = tf.placeholder_with_default([0, 0], [2], name="dropout_seed")
         pace = tf.placeholder_with_default(1.0, [], name="pace")
 
-        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights, dropout_rate=dropout_rate, dropout_seed=dropout_seed)
+        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights, dropout_rate=dropout_rate,
+                      dropout_seed=dropout_seed)
         logits = sign_layer.build(fc7)  # no stop_gradient: the gradient of the loss reaches every layer
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

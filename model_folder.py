@@ -3,14 +3,15 @@
 It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-...`, and `model.json`, which names it:
 
     {"checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
-     "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...}, "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
+     "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...},
+     "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
      "history": [{"epoch": 1, "stage": "frozen", "training": {...}, "validation": {...}}, ...]}
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3: killed at any moment, it leaves one that is
 whole. In the stage "frozen" a checkpoint holds the 43-way layer and Adam's slots for it, in the stage "finetuned" all of
 AlexNet and its slots too. `step` counts the steps of the epoch that was interrupted, and `running` has the loss and the
-hits, summed over that epoch's photos so far, and their number; `epochs` is how many were asked for. There is no other random state than settings["seed"]: what
-is random in a step follows from the seed, the epoch and the step.
+hits, summed over that epoch's photos so far, and their number. `epochs` is how many were asked for. There is no other
+random state than settings["seed"]: what is random in a step follows from the seed, the epoch and the step.
 """
 
 import contextlib
@@ -88,8 +89,7 @@ def locked(folder):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
         yield
     except BlockingIOError as error:
-        raise BadInput(f"another training is under way in {folder}: wait for its end, or name another folder with --model"
-                       ) from error
+        raise BadInput(f"another training is under way in {folder}: wait for its end, or name another --model") from error
     finally:
         os.close(descriptor)
 

@@ -93,7 +93,7 @@ def test_other_photos_or_another_network_have_a_file_of_their_own():
 def network(prepare=preprocessing.subtract_mean, sha256="0" * 64, after=tf.identity, precision="float32"):
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1:], np.float32)) for layer, shape in weights.SHAPES.items()}
+        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
         fc7 = alexnet.AlexNet(tf.cast(prepare(images), precision), feature_extract=True, weights=zeros)
         after(fc7)
         return cache.network(fc7, sha256)

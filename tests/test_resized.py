@@ -46,5 +46,6 @@ def test_its_gradients_are_those_of_resizing_and_convolving(small, size, kernel,
         features, kernels = tf.constant(images), tf.constant(kernels)
         ours = resized.conv2d(features, kernels, size, stride)
         theirs = tf.nn.conv2d(tf.image.resize_images(features, (size, size)), kernels, stride, "SAME")
-        for ours, theirs in zip(*session.run([tf.gradients(tf.nn.l2_loss(answer), [features, kernels]) for answer in (ours, theirs)])):
+        gradients = [tf.gradients(tf.nn.l2_loss(answer), [features, kernels]) for answer in (ours, theirs)]
+        for ours, theirs in zip(*session.run(gradients)):
             assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()

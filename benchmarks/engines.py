@@ -57,9 +57,9 @@ def lab_graph(kind, weights):
 
 
 def ours(kind, weights, precision, batch):
-    """The lab as it is now."""
-    return _session(kind, lambda images: alexnet.AlexNet(tf.cast(preprocessing.subtract_mean(images), precision),
-                                                         kind == "signs", weights))
+    """The lab as it is now: few signs are resized first, as feature_extraction.py does, many by conv1, as in training."""
+    prepare = preprocessing.preprocess if batch < 32 else preprocessing.subtract_mean
+    return _session(kind, lambda images: alexnet.AlexNet(tf.cast(prepare(images), precision), kind == "signs", weights))
 
 
 def onnx_runtime(kind, weights, precision, batch):
@@ -109,7 +109,7 @@ def pytorch(kind, weights, precision, batch):
 
     torch.set_num_threads(THREADS)
     dtype = getattr(torch, precision)
-    parameters = {name: tuple(torch.from_numpy(np.ascontiguousarray(array)).to(dtype) for array in pair)
+    parameters = {name: tuple(torch.tensor(array).to(dtype) for array in pair)
                   for name, pair in _channels_first(weights).items()}
     for name in CONVOLUTIONS:
         W, b = parameters[name]
@@ -125,7 +125,7 @@ def pytorch(kind, weights, precision, batch):
         for name, (stride, padding, groups) in CONVOLUTIONS.items():
             layer = functional.conv2d(layer, *parameters[name], stride, padding, groups=groups).relu_()
             if name in NORMALISED:
-                layer = functional.local_response_norm(layer, size=5, alpha=1e-4, beta=0.75, k=1.0)
+                layer = functional.local_response_norm(layer.float(), 5, alpha=1e-4, beta=0.75, k=1.0).to(dtype)
             if name in POOLED:
                 layer = functional.max_pool2d(layer, 3, 2)
         layer = layer.flatten(1)

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-import alexnet
 import cache
 import files
-import preprocessing
-import weights
 
 FEATURES = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # three batches of 128 and one of 16
 PIXELS = np.random.default_rng(1).integers(0, 3072, 4096)
@@ -90,7 +86,14 @@ def test_other_photos_or_another_network_have_a_file_of_their_own():
     assert computed() == []
 
 
-def network(prepare=preprocessing.subtract_mean, sha256="0" * 64, after=tf.identity, precision="float32"):
+def network(prepare=None, sha256="0" * 64, after=lambda fc7: fc7, precision="float32"):
+    import tensorflow.compat.v1 as tf  # not above: the processes of the other tests here start together, and at once
+
+    import alexnet
+    import preprocessing
+    import weights
+
+    prepare = prepare or preprocessing.subtract_mean
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
@@ -100,6 +103,9 @@ def network(prepare=preprocessing.subtract_mean, sha256="0" * 64, after=tf.ident
 
 
 def test_a_network_is_told_from_others_by_its_graph_up_to_fc7_and_its_weights(monkeypatch):
+    import alexnet
+    import preprocessing
+
     mine = network()
     elsewhere = subprocess.check_output([sys.executable, "-c", "from test_cache import network; print(network())"], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})

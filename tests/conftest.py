@@ -43,11 +43,25 @@ def trained(tmp_path_factory):
     return folder / "model"
 
 
+@pytest.fixture(scope="session")
+def builtin_weights():
+    arrays = weights.load("builtin")
+    for pair in arrays.values():
+        for array in pair:
+            array.flags.writeable = False
+    return arrays
+
+
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """Call a script as its command line does: exit status, stdout and stderr. A training's pictures, slow, stay empty."""
+def call(capsys, monkeypatch, builtin_weights):
+    """Call a script as its command line does: exit status, stdout and stderr.
+
+    What is slow and the same each time is left out: a training's pictures stay empty, the built-in weights are read once.
+    """
     for picture in ("history", "confusion", "mistakes"):
         monkeypatch.setattr(plots, picture, lambda path, *data: Path(path).touch())
+    load = weights.load
+    monkeypatch.setattr(weights, "load", lambda source="auto": builtin_weights if source == weights.BUILTIN else load(source))
 
     def call(script, *arguments):
         status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))

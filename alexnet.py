@@ -98,8 +98,8 @@ def AlexNet(features, feature_extract=False, weights=None, name="alexnet", conv1
 
     features: a float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted
         (preprocessing.preprocess makes it from photos). Or [N, 32, 32, 3], signs that are yet to be resized: conv1 sees to
-        that, and the answers are those to the resized signs. Cast to bfloat16, it has the variables and all layers in
-        bfloat16 too, which halves the memory, and about the time where the CPU has instructions for it.
+        that, and the answers are those to the resized signs. Features in bfloat16 make the variables and all layers bfloat16:
+        half the memory, and less time where the CPU has instructions for it.
     feature_extract: if True, end the network at fc7 for a new layer to be put there; fc8 is then not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays of the shapes in weights.SHAPES; None means
         weights.load("auto").

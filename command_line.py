@@ -20,8 +20,8 @@ def parser(description, photos=None):
                              "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; with "
                              "LAB_OFFLINE=1 in the environment nothing is fetched")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
-                        help="what AlexNet computes in: float32 (default), or bfloat16, which is about twice as fast on CPUs "
-                             "with instructions for it (avx512_bf16, amx_bf16), slower on others, and nearly as accurate")
+                        help="what AlexNet computes in: float32 (default), or bfloat16, which is faster on CPUs with "
+                             "instructions for it (avx512_bf16, amx_bf16), slower on others, and nearly as accurate")
     return parser
 
 

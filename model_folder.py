@@ -176,10 +176,11 @@ def save(session, saver, folder, state):
         reason = files.reason(error.__cause__ if isinstance(error, BadInput) else error)
         raise BadInput(f"the model could not be saved in {folder}: {reason}; what it was before is still there") from error
     if state["checkpoint"] or replaces:
-        _remove(folder, lambda other: (1 if replaces else _last(state)) <= other < number)
-        for path in [path for pattern in (*_RESULTS, *[_EVENTS] * replaces) for path in folder.glob(pattern)]:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _remove(folder, lambda other: _last(state) <= other < number)
+        for pattern in (*_RESULTS, _EVENTS) if replaces else _RESULTS:
+            for path in folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
     state["checkpoint"] = checkpoint
 
 
@@ -218,7 +219,7 @@ def _learned(state):
 def _remove(folder, which):
     """Delete the files of the checkpoints in `folder` for whose number `which` is true."""
     for path in folder.iterdir():
-        if which(_number(path.name)):
+        if (number := _number(path.name)) and which(number):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -18,14 +18,15 @@ HERE = Path(__file__).resolve().parents[1]
 SHARED = HERE.parent / "shared"
 SCRIPTS = ["imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py", "train_feature_extraction.py"]
 
-sys.path[:0] = [str(HERE), str(HERE / "tests"), str(SHARED / "tools")]
+sys.path[:0] = [str(HERE), str(HERE / "tests"), str(HERE / "benchmarks"), str(SHARED / "tools")]
 
 os.environ["LAB_OFFLINE"] = "1"
 
 import cache  # noqa: E402
 import gtsrb  # noqa: E402
 import weights  # noqa: E402
-from samples import saved  # noqa: E402
+from bench import whole_process  # noqa: E402
+from samples import saved, served  # noqa: E402
 
 
 def start(folder, script, *arguments):
@@ -40,16 +41,6 @@ def run(folder, script, *arguments):
     process = start(folder, script, *arguments)
     out, err = process.communicate()
     return process.returncode, out, err
-
-
-def peak_memory(*command):
-    """Peak resident memory of a Python command, in MB, from a small process: Linux lets a child begin with its parent's."""
-    measure = """
-import os, resource, subprocess, sys
-subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-    return int(subprocess.check_output([sys.executable, "-c", measure, *command])) / 1000
 
 
 @contextlib.contextmanager
@@ -90,8 +81,8 @@ def test_the_published_file_is_read_bit_for_bit(order, stand_in):
 
 
 def test_inference_with_the_published_file_takes_less_than_1500_mb(stand_in):
-    alone = peak_memory("-c", "import tensorflow")
-    whole = peak_memory(str(HERE / "imagenet_inference.py"), "--weights", str(stand_in[0]))
+    _, alone = whole_process(["-c", "import tensorflow"])
+    _, whole = whole_process([str(HERE / "imagenet_inference.py"), "--weights", str(stand_in[0])])
     print(f"\npeak memory: {whole:.0f} MB, import tensorflow alone {alone:.0f} MB")
     assert whole < 1500
 
@@ -361,14 +352,9 @@ def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_si
     status, out, err = run(tmp_path, "feature_extraction.py", "0.png", "1.png", "--model", "interrupted")
     assert status == 0 and "untrained" not in err
     assert run(tmp_path, "train_feature_extraction.py", "--model", "interrupted", "--export", "exported")[0] == 0
-    np.save(tmp_path / "photos.npy", features)
-    serve = """
-import numpy as np, tensorflow as tf
-answers = tf.saved_model.load("exported").signatures["serving_default"](images=tf.constant(np.load("photos.npy")))
-print(*(f"{name.decode()}: {row.max():.3f}" for name, row in zip(answers["names"].numpy(), answers["probabilities"].numpy())), sep="\\n")
-"""
-    served = subprocess.check_output([sys.executable, "-c", serve], cwd=tmp_path, text=True).splitlines()
-    assert served == re.findall(r"^Image .*\n(.*)$", out, re.MULTILINE)
+    answers = served(tmp_path / "exported", features)
+    first = [f"{name.decode()}: {row.max():.3f}" for name, row in zip(answers["names"], answers["probabilities"])]
+    assert first == re.findall(r"^Image .*\n(.*)$", out, re.MULTILINE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

@@ -19,8 +19,9 @@ import preprocessing
 
 EDGE = {"signs": 32, "photos": 227}
 THREADS = os.cpu_count()
+# stride, padding, groups
 CONVOLUTIONS = {"conv1": (4, 4, 1), "conv2": (1, 2, 2), "conv3": (1, 1, 1), "conv4": (1, 1, 2), "conv5": (1, 1, 2)}
-NORMALISED, POOLED = ("conv1", "conv2"), ("conv1", "conv2", "conv5")  # convolutions: stride, padding, groups
+NORMALISED, POOLED = ("conv1", "conv2"), ("conv1", "conv2", "conv5")
 
 
 def lab(kind, weights, precision, batch):

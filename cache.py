@@ -49,8 +49,9 @@ def network(fc7, weights_sha256):
 def fc7(run_batch, features, folder, network, description="Photos through AlexNet"):
     """fc7 of all `features`, float32 [N, 4096]: a file in `folder`, memory-mapped read-only; what it lacks is computed.
 
-    run_batch: the function that computes it, uint8 [B, 32, 32, 3] to float32 [B, 4096]. It gets photos 0 to 127, 128 to
-        255 and so on, whatever is there already: the last bits may depend on the batch.
+    run_batch: the function that computes it, uint8 [128, 32, 32, 3] to float32 [128, 4096]. It gets photos 0 to 127, 128 to
+        255 and so on, whatever is there already, and the last, if they are fewer, repeated: the last bits may depend on the
+        batch, and code that is compiled for one size of it is not compiled for another.
     features: uint8 [N, 32, 32, 3], N > 0.
     folder: where to keep fc7; created when missing. Where it cannot be written, and for None, fc7 is an array in memory.
     network: what tells the network from all others, as str (`network`).
@@ -110,7 +111,8 @@ def _compute(run_batch, features, starts, description):
     with tqdm(total=len(features), initial=there, desc=description, unit="image", disable=None, leave=False) as progress:
         for start in starts:
             batch = features[start:start + BATCH]
-            rows = np.ascontiguousarray(run_batch(batch), "<f4").reshape(len(batch), WIDTH)
+            full = np.resize(batch, (BATCH, *batch.shape[1:]))  # the last batch again and again, till it is one
+            rows = np.ascontiguousarray(run_batch(full), "<f4").reshape(BATCH, WIDTH)[:len(batch)]
             if not np.isfinite(rows).all():
                 raise BadInput("fc7 is not finite: the weights hold NaN or infinite numbers, or are far too large; use others")
             yield start, rows

@@ -38,14 +38,15 @@ def main(arguments=None):
         from caffe_classes import class_names
         from preprocessing import preprocess, preprocess_caffe
 
+    many = len(features) > inference.BATCH
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
         if caffe:
             prepared = tf.cast(preprocess_caffe(images), args.precision)
-            probabilities = AlexNet(prepared, weights=alexnet_weights, conv1_padding="VALID")
+            probabilities = AlexNet(prepared, weights=alexnet_weights, conv1_padding="VALID", compiled=many)
         else:
             prepared = tf.cast(preprocess(images), args.precision)
-            probabilities = AlexNet(prepared, weights=alexnet_weights)
+            probabilities = AlexNet(prepared, weights=alexnet_weights, compiled=many)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()

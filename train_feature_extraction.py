@@ -109,7 +109,7 @@ def _train_layer(args, model, state, alexnet_weights, data, training, validation
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         labels = tf.placeholder(tf.int64, [None], name="labels")
         signs = tf.cast(subtract_mean(images), args.precision)
-        fc7 = tf.stop_gradient(AlexNet(signs, feature_extract=True, weights=alexnet_weights))
+        fc7 = tf.stop_gradient(AlexNet(signs, feature_extract=True, weights=alexnet_weights, compiled=True))
         logits = sign_layer.build(fc7, args.seed)
 
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

@@ -51,6 +51,9 @@ def main():
 
     results = {"machine": machine(), "command": " ".join(["benchmarks/bench.py", *sys.argv[1:]])}
     print(results["machine"]["cpu"], "with", results["machine"]["cores"], "cores", flush=True)
+    args.precisions = ["float32", "bfloat16"] if results["machine"]["bfloat16"] else ["float32"]
+    if not results["machine"]["bfloat16"]:
+        print("This CPU has no instructions for bfloat16 and would only imitate it: float32 alone is measured.", flush=True)
     for part in args.parts or PARTS:
         print(f"\n== {part}", flush=True)
         results[part] = {"engines": engines_part, "start": start_part, "lab": lab_part, "growth": growth_part}[part](args)
@@ -62,14 +65,14 @@ def machine():
     import importlib.metadata
 
     cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines())
-    flags = {"avx512f", "avx512_bf16", "amx_bf16"} & set(cpu["flags"].split())
+    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(cpu["flags"].split())
     packages = {}
     for name in ("tensorflow", "onnxruntime", "openvino", "torch"):
         try:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    return {"cpu": cpu["model name"].strip(), "cores": os.cpu_count(), "flags": sorted(flags), "packages": packages}
+    return {"cpu": cpu["model name"].strip(), "cores": os.cpu_count(), "bfloat16": sorted(bfloat16), "packages": packages}
 
 
 def engines_part(args):
@@ -80,7 +83,7 @@ def engines_part(args):
 
     parameters, random, rows = weights.load("builtin"), np.random.default_rng(0), []
     for kind in engines.EDGE:
-        for precision in TOLERANCE:
+        for precision in args.precisions:
             limit, operations = engines.matrix_product(precision)
             for batch in args.batches:
                 images = smooth(random, batch, engines.EDGE[kind])
@@ -153,7 +156,7 @@ def lab_part(args):
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder) / "train.p", features, labels)
         ours = {precision: watched([str(HERE / "train_feature_extraction.py"), "--data", "train.p", "--weights", "builtin",
-                                    "--overwrite", "--precision", precision], folder) for precision in TOLERANCE}
+                                    "--overwrite", "--precision", precision], folder) for precision in args.precisions}
     train, validate = lab_loop(weights.load("builtin"))
     batch = np.arange(128)
     step = statistics.median(timed(lambda: train(features[batch], labels[batch])) for _ in range(3 * args.repetitions))

@@ -60,7 +60,8 @@ def lab_graph(kind, weights):
 def ours(kind, weights, precision, batch):
     """The lab as it is now: few signs are resized first, as feature_extraction.py does, many by conv1, as in training."""
     prepare = preprocessing.preprocess if batch < 32 else preprocessing.subtract_mean
-    return _session(kind, lambda images: alexnet.AlexNet(tf.cast(prepare(images), precision), kind == "signs", weights))
+    return _session(kind, lambda images: alexnet.AlexNet(tf.cast(prepare(images), precision), kind == "signs", weights,
+                                                         compiled=batch >= 32))
 
 
 def onnx_runtime(kind, weights, precision, batch):

@@ -82,17 +82,21 @@ def scipy_max_pool(x):
     (13, 3, 1, 1),    # conv3
     (13, 3, 1, 2),    # conv4 and conv5
     (14, 3, 2, 2),    # an odd zero of SAME padding goes to the end
+    (14, 4, 4, 1),    # with VALID padding the last two pixels go unseen
+    (15, 3, 2, 1),
 ])
-def test_convolution_is_scipys_with_same_padding_and_groups(size, kernel, stride, groups):
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_convolution_is_scipys_with_padding_and_groups(size, kernel, stride, groups, padding):
     x, W, b = normal(2, size, size, 6), normal(kernel, kernel, 6 // groups, 4, seed=1), normal(4, seed=2)
-    ours = evaluate(lambda features: alexnet.conv(features, W, b, stride, groups), x)
-    theirs = np.stack([scipy_conv(image, W, b, stride, groups) for image in x])
+    ours = evaluate(lambda features: alexnet.conv(features, W, b, stride, groups, padding), x)
+    theirs = np.stack([scipy_conv(image, W, b, stride, groups, padding == "SAME") for image in x])
     assert error(ours, theirs) < 1e-4
 
 
-def test_local_response_normalisation_is_caffes():
+@pytest.mark.parametrize("lrn", [alexnet.lrn, alexnet.compiled_lrn])
+def test_local_response_normalisation_is_caffes(lrn):
     x = 100 * normal(2, 7, 7, 16)  # large, so that the sum of squares counts
-    ours = evaluate(alexnet.lrn, x)
+    ours = evaluate(lrn, x)
     theirs = np.stack([scipy_lrn(image) for image in x])
     assert error(ours, theirs) < 1e-4
     assert np.abs(theirs / x - 1).max() > 0.1
@@ -146,8 +150,8 @@ def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(random_weight
     signs = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        for name, features in (("small", subtract_mean(images)), ("resized", preprocess(images))):
-            AlexNet(features, weights=random_weights, name=name)
+        AlexNet(subtract_mean(images), weights=random_weights, name="small", compiled=True)  # as in training
+        AlexNet(preprocess(images), weights=random_weights, name="resized")
         session.run(tf.global_variables_initializer())
         layers = {name: [graph.get_tensor_by_name(f"{net}/{name}:0") for net in ("small", "resized")] for name in TABLE}
         out = session.run(layers, {images: signs})
@@ -162,7 +166,7 @@ def test_in_bfloat16_every_layer_is_nearly_the_same_in_half_the_memory(side, ran
     with tf.Graph().as_default() as graph, tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, side, side, 3])
         exact = AlexNet(features, weights=random_weights, name="exact")
-        coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse")
+        coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse", compiled=side == 32)
         assert exact.dtype == coarse.dtype == tf.float32
         assert {v.dtype.base_dtype for v in tf.trainable_variables("coarse/")} == {tf.bfloat16}
         session.run(tf.global_variables_initializer())

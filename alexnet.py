@@ -53,7 +53,7 @@ def lrn(features, name="lrn"):
 
 
 def compiled_lrn(features, name="lrn"):
-    """What `lrn` makes, in one loop that XLA compiles from these lines: one pass over memory where `lrn` takes seven.
+    """What `lrn` makes, in one loop that XLA compiles from these lines: one pass over memory where `lrn` takes six.
 
     It pays when many batches are run: the first takes a quarter of a second more, as does each other size of a batch.
     """

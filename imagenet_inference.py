@@ -38,15 +38,11 @@ def main(arguments=None):
         from caffe_classes import class_names
         from preprocessing import preprocess, preprocess_caffe
 
-    many = len(features) > inference.BATCH
+    prepare, padding = (preprocess_caffe, "VALID") if caffe else (preprocess, "SAME")
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
-        if caffe:
-            prepared = tf.cast(preprocess_caffe(images), args.precision)
-            probabilities = AlexNet(prepared, weights=alexnet_weights, conv1_padding="VALID", compiled=many)
-        else:
-            prepared = tf.cast(preprocess(images), args.precision)
-            probabilities = AlexNet(prepared, weights=alexnet_weights, compiled=many)
+        probabilities = AlexNet(tf.cast(prepare(images), args.precision), weights=alexnet_weights, conv1_padding=padding,
+                                compiled=len(features) > inference.BATCH)  # pays for itself from the second batch on
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             start = time.time()

@@ -23,7 +23,6 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["LAB_OFFLINE"] = "1"
 HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE))
@@ -47,7 +46,11 @@ def main():
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
+    import command_line
     import files
+
+    with command_line.quiet_import():
+        import engines  # noqa: F401
 
     results = {"machine": machine(), "command": " ".join(["benchmarks/bench.py", *sys.argv[1:]])}
     print(results["machine"]["cpu"], "with", results["machine"]["cores"], "cores", flush=True)

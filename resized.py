@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from strided import same_padding
+
 
 def conv2d(features, kernels, size, stride):
     """tf.nn.conv2d(tf.image.resize_images(features, (size, size)), kernels, stride, "SAME"), without the large images.
@@ -43,8 +45,7 @@ def windows(small, size, height, stride):
     below the kernel, float32 [M, height, width]. The rules are TensorFlow 1's: for resizing, that pixel r is at r * small /
     size, between two pixels; for "SAME", that zeros surround the image, one more behind it than before it if they are odd.
     """
-    places = -(-size // stride)
-    before = max((places - 1) * stride + height - size, 0) // 2
+    places, before = same_padding(size, height, stride)
     pixels = stride * np.arange(places)[:, None] - before + np.arange(height)
     inside = (pixels >= 0) & (pixels < size)
     position = pixels.clip(0, size - 1).astype(np.float32) * np.float32(small / size)

@@ -14,11 +14,7 @@ def conv2d(features, kernels, stride, padding):
     """
     size, _, channels, outputs = kernels.shape.as_list()
     edge = features.shape.as_list()[1]
-    if padding == "SAME":
-        places = -(-edge // stride)
-        before = max((places - 1) * stride + size - edge, 0) // 2
-    else:
-        places, before = (edge - size) // stride + 1, 0
+    places, before = same_padding(edge, size, stride) if padding == "SAME" else ((edge - size) // stride + 1, 0)
     width = -(-size // stride)  # of a kernel, in wide pixels
     wide = places - 1 + width  # pixels of a wide row
     below = max((places - 1) * stride + size - before - edge, 0)
@@ -30,3 +26,12 @@ def conv2d(features, kernels, stride, padding):
     kernels = tf.pad(kernels, [[0, 0], [0, width * stride - size], [0, 0], [0, 0]])
     kernels = tf.reshape(kernels, [size, width, stride * channels, outputs])
     return tf.nn.conv2d(features, kernels, strides=[stride, 1], padding="VALID")
+
+
+def same_padding(edge, size, stride):
+    """TensorFlow's "SAME" on an axis of `edge` pixels: how many places a kernel of `size` has, and the zeros before the first.
+
+    As few zeros as give ceil(edge / stride) places; if they are odd, one more behind the image than before it.
+    """
+    places = -(-edge // stride)
+    return places, max((places - 1) * stride + size - edge, 0) // 2

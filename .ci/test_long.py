@@ -80,11 +80,11 @@ def test_the_published_file_is_read_bit_for_bit(order, stand_in):
                for layer in arrays for ours, theirs in zip(loaded[layer], arrays[layer]))
 
 
-def test_inference_with_the_published_file_takes_less_than_700_mb_more_than_tensorflow(stand_in):
+def test_inference_with_the_published_file_takes_less_than_1500_mb_and_700_more_than_tensorflow(stand_in):
     _, alone = whole_process(["-c", "import tensorflow"])
     _, whole = whole_process([str(HERE / "imagenet_inference.py"), "--weights", str(stand_in[0])])
     print(f"\npeak memory: {whole:.0f} MB, import tensorflow alone {alone:.0f} MB")
-    assert whole - alone < 700
+    assert whole < 1500 and whole - alone < 700
 
 
 def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):

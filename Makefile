@@ -1,5 +1,6 @@
 # make lab   the environment, then the lab's scripts on the files that are here
 # make test  the environment, then the tests
+# make check the linter that .ci/run runs too
 # make fetch, make fetch-test  AlexNet's published weights and GTSRB's training photos; GTSRB's test photos
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 # The lab is the same everywhere, network or not, unless told: make lab LAB_OFFLINE=0
 lab test: export LAB_OFFLINE ?= 1
 
-.PHONY: lab test fetch fetch-test
+.PHONY: lab test check fetch fetch-test
 
 lab: .venv/complete
 	@echo "== imagenet_inference.py: what is in these photos?"
@@ -29,11 +30,15 @@ lab: .venv/complete
 test: .venv/complete
 	@$(PY) -m pytest -q tests
 
+check: .venv/complete
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r extras/dev.txt
+	@$(PY) -m ruff check
+
 fetch: .venv/complete
-	@$(PY) fetch.py weights train
+	@$(PY) -m lab.fetch weights train
 
 fetch-test: .venv/complete
-	@$(PY) fetch.py test
+	@$(PY) -m lab.fetch test
 
 # The mark is made last: without it, or when it is older than requirements.txt, the environment is made anew.
 .venv/complete: requirements.txt

@@ -2,7 +2,7 @@
 
 import time
 
-import command_line
+from lab import command_line
 
 
 def main(arguments=None):
@@ -15,49 +15,45 @@ def main(arguments=None):
                         help="also draw each photo with its five most probable signs into this picture")
     args = parser.parse_args(arguments)
 
-    import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
+    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+        import tensorflow.compat.v1 as tf
 
-    import fetch
-    import gtsrb
-    import model_folder
-    import photos
-    import weights
+        from alexnet import AlexNet
+        from lab import fetch
+        from lab.data import gtsrb, photos
+        from lab.network import inference, new_layer, weights
+        from lab.network.fast_layers import strided_conv
+        from lab.network.preprocessing import subtract_mean
+        from lab.training import checkpoints
 
-    features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
+    features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
     weights_file = fetch.weights_file(args.weights)
-    trained = model_folder.read(args.model)
+    trained = checkpoints.read(args.model)
     if trained:
-        model_folder.check_weights(trained, args.model, weights_file)
+        checkpoints.check_weights(trained, args.model, weights_file)
     else:
         command_line.notice(f"{args.model} holds no trained layer: this one is untrained and only guesses. "
                             "Train one with train_feature_extraction.py.")
     alexnet_weights = weights.load(weights_file)
 
-    with command_line.quiet_import():
-        import tensorflow.compat.v1 as tf
-
-        import inference
-        import sign_layer
-        from alexnet import AlexNet
-        from preprocessing import preprocess
-
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-        resized = tf.cast(preprocess(images), args.precision)
-        fc7 = AlexNet(resized, feature_extract=True, weights=alexnet_weights)
-        logits = sign_layer.build(fc7)
+        resized = tf.image.resize_images(subtract_mean(images), (227, 227))
+        # strided_conv is a faster conv1: AlexNet(resized, feature_extract=True, weights=...) gives the same fc7.
+        fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=True, weights=alexnet_weights, conv1=strided_conv)
+        logits = new_layer.build(fc7, gtsrb.CLASSES)
         probabilities = tf.nn.softmax(logits, name="probabilities")
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            if trained:
-                model_folder.restore(session, args.model, trained)
-            start = time.time()
-            answers = inference.run(session, probabilities, images, features)
+
+        session.run(tf.global_variables_initializer())
+        if trained:
+            checkpoints.restore(session, args.model, trained)
+        start = time.time()
+        answers = inference.run(session, probabilities, images, features)
 
     inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
-        import plots
+        from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
         plots.answers(args.plot, features, answers, args.photos or None)
 

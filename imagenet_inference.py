@@ -1,9 +1,10 @@
 """The lab's first page: photos go through AlexNet, which names what is in them out of ImageNet's 1000 classes."""
 
+import functools
 import time
 
-import command_line
-from files import BadInput
+from lab import command_line
+from lab.files import BadInput
 
 
 def main(arguments=None):
@@ -16,37 +17,35 @@ def main(arguments=None):
                              "bvlc-alexnet.npy was trained, for it alone: warped, BGR, minus ImageNet's mean, conv1 VALID")
     args = parser.parse_args(arguments)
 
-    import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
+    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+        import tensorflow.compat.v1 as tf
 
-    import fetch
-    import photos
-    import weights
+        from alexnet import AlexNet, lrn
+        from caffe_classes import class_names
+        from lab import fetch
+        from lab.data import photos
+        from lab.network import inference, preprocessing, weights
+        from lab.network.fast_layers import compiled_lrn, strided_conv
 
     caffe = args.preprocess == "caffe"
-    read = photos.read_caffe if caffe else photos.read_imagenet
-    features = np.stack([read(path) for path in args.photos or photos.SAMPLES])
+    features = photos.read_all(args.photos or photos.SAMPLES, photos.read_caffe if caffe else photos.read_imagenet)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     if caffe and weights.known_classes(alexnet_weights) < 1000:
         raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: the built-in weights were trained on the lab's RGB photos")
     weights.warn_of_unknown_classes(alexnet_weights)
 
-    with command_line.quiet_import():
-        import tensorflow.compat.v1 as tf
-
-        import inference
-        from alexnet import AlexNet
-        from caffe_classes import class_names
-        from preprocessing import preprocess, preprocess_caffe
-
-    prepare, padding = (preprocess_caffe, "VALID") if caffe else (preprocess, "SAME")
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
-        probabilities = AlexNet(tf.cast(prepare(images), args.precision), weights=alexnet_weights, conv1_padding=padding,
-                                compiled=len(features) > inference.BATCH)  # pays for itself from the second batch on
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            start = time.time()
-            answers = inference.run(session, probabilities, images, features)
+        prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
+        # AlexNet(prepared, weights=...) is the same network; strided_conv is its conv1 faster, and compiled_lrn its norm1 and
+        # norm2 from the second batch on.
+        probabilities = AlexNet(tf.cast(prepared, args.precision), weights=alexnet_weights,
+                                conv1=functools.partial(strided_conv, padding="VALID" if caffe else "SAME"),
+                                norm=compiled_lrn if len(features) > inference.BATCH else lrn)
+
+        session.run(tf.global_variables_initializer())
+        start = time.time()
+        answers = inference.run(session, probabilities, images, features)
 
     inference.print_top(answers, class_names, args.top, args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")

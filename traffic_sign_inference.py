@@ -2,7 +2,7 @@
 
 import time
 
-import command_line
+from lab import command_line
 
 
 def main(arguments=None):
@@ -11,32 +11,28 @@ def main(arguments=None):
                                  photos="a stop sign and road works from images/")
     args = parser.parse_args(arguments)
 
-    import numpy as np  # here and not above: --help and a wrong file name are answered before TensorFlow's seconds
+    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+        import tensorflow.compat.v1 as tf
 
-    import fetch
-    import photos
-    import weights
+        from alexnet import AlexNet
+        from caffe_classes import class_names
+        from lab import fetch
+        from lab.data import photos
+        from lab.network import inference, weights
+        from lab.network.preprocessing import subtract_mean
 
-    features = np.stack([photos.read_sign(path) for path in args.photos or photos.SAMPLE_SIGNS])
+    features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)
 
-    with command_line.quiet_import():
-        import tensorflow.compat.v1 as tf
-
-        import inference
-        from alexnet import AlexNet
-        from caffe_classes import class_names
-        from preprocessing import preprocess
-
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
-        resized = tf.cast(preprocess(images), args.precision)
-        probabilities = AlexNet(resized, weights=alexnet_weights)
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            start = time.time()
-            answers = inference.run(session, probabilities, images, features)
+        resized = tf.image.resize_images(subtract_mean(images), (227, 227))
+        probabilities = AlexNet(tf.cast(resized, args.precision), weights=alexnet_weights)
+
+        session.run(tf.global_variables_initializer())
+        start = time.time()
+        answers = inference.run(session, probabilities, images, features)
 
     inference.print_top(answers, class_names, file_names=args.photos)
     print(f"Time: {time.time() - start:.3f} seconds")

@@ -22,11 +22,12 @@ sys.path[:0] = [str(HERE), str(HERE / "tests"), str(HERE / "benchmarks"), str(SH
 
 os.environ["LAB_OFFLINE"] = "1"
 
-import cache  # noqa: E402
-import gtsrb  # noqa: E402
-import weights  # noqa: E402
 from bench import whole_process  # noqa: E402
 from samples import saved, served  # noqa: E402
+
+from lab.data import gtsrb  # noqa: E402
+from lab.network import weights  # noqa: E402
+from lab.training import kept_features  # noqa: E402
 
 
 def start(folder, script, *arguments):
@@ -126,7 +127,8 @@ def test_both_conventions_run_with_a_file_of_the_published_kind(preprocess, stan
 
 FETCH = """
 import sys
-import fetch, weights
+from lab import fetch
+from lab.network import weights
 fetch.fetch([fetch.Source("bvlc-alexnet.npy", {address: None for address in sys.argv[1:]}, weights.load)], fetch.Patience())
 """
 
@@ -278,16 +280,16 @@ def test_a_full_disk_is_left_empty_and_fc7_stays_in_memory(tmp_path, capsys):
         def run_batch(batch):
             return np.tile(batch.reshape(len(batch), -1)[:, :1024].astype(np.float32), 4)
 
-        fc7 = cache.fc7(run_batch, features, disk, "0" * 64)
+        fc7 = kept_features.fc7(run_batch, features, disk, "0" * 64)
         assert np.array_equal(fc7, run_batch(features)) and not isinstance(fc7, np.memmap)
         assert "cannot be written (the disk is full)" in capsys.readouterr().err
         assert os.listdir(disk) == []
-        kept = cache.fc7(run_batch, features[:400], disk, "0" * 64)  # 6.6 MB
+        kept = kept_features.fc7(run_batch, features[:400], disk, "0" * 64)  # 6.6 MB
         assert np.array_equal(kept, run_batch(features[:400])) and isinstance(kept, np.memmap)
         del kept
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert isinstance(cache.fc7(None, features[:400], disk, "0" * 64), np.memmap)  # complete: nothing to write
-        assert np.array_equal(cache.fc7(run_batch, features[:128], disk, "0" * 64), run_batch(features[:128]))
+        assert isinstance(kept_features.fc7(None, features[:400], disk, "0" * 64), np.memmap)  # complete: nothing to write
+        assert np.array_equal(kept_features.fc7(run_batch, features[:128], disk, "0" * 64), run_batch(features[:128]))
         assert "cannot be written (Read-only file system)" in capsys.readouterr().err
 
 
@@ -296,7 +298,7 @@ def epochs_done(model):
 
 
 def strike(folder, train, number, after, wait):
-    """Resume a training, and send it the signal `number` when `wait` seconds are over after epoch `after`: status and stderr."""
+    """Resume a training and send it the signal `number`, `wait` seconds after epoch `after`: its status and stderr."""
     process = start(folder, *train, "--model", "interrupted", "--resume")
     while epochs_done(folder / "interrupted") < after:
         time.sleep(0.001)
@@ -332,7 +334,7 @@ def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_si
     for after, number in ((2, signal.SIGKILL), (3, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
         status, err = strike(tmp_path, finetune, number, after, random.uniform(0, 3))  # seconds: about an epoch of three steps
         assert status == (-number if number == signal.SIGKILL else 130)
-        assert number == signal.SIGKILL or "go on with --resume" in err
+        assert number == signal.SIGKILL or "resume with --resume" in err
     assert run(tmp_path, *finetune, "--model", "interrupted", "--resume")[0] == 0
     ours, history = saved(tmp_path / "interrupted")
     assert (ours, history) == saved(tmp_path / "uninterrupted")
@@ -344,7 +346,7 @@ def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_si
     for name, array in ((f"alexnet/{layer}/weights", alexnet[layer][0]) for layer in alexnet if layer != "fc8"):
         assert ours[name] != array.tobytes()  # every layer has learned
     status, _, err = run(tmp_path, *finetune[:3], "--model", "interrupted", "--resume")
-    assert status == 2 and "is being finetuned: go on with --finetune" in err
+    assert status == 2 and "is being finetuned: resume with --finetune" in err
 
     features = gtsrb.load(tmp_path / "train.p").features[:2]
     for i, photo in enumerate(features):

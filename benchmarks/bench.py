@@ -46,8 +46,7 @@ def main():
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
-    import command_line
-    import files
+    from lab import command_line, files
 
     with command_line.quiet_import():
         import engines  # noqa: F401
@@ -82,7 +81,8 @@ def engines_part(args):
     """[{kind, precision, batch, engine, images_per_second (median), ratio (ours to it, median)}, ...]"""
     import engines
     import numpy as np
-    import weights
+
+    from lab.network import weights
 
     parameters, random, rows = weights.load("builtin"), np.random.default_rng(0), []
     for kind in engines.EDGE:
@@ -124,7 +124,8 @@ def engines_part(args):
 def start_part(args):
     """{command: {"seconds", "peak_mb"}}: medians for whole processes, in turn."""
     import numpy as np
-    import weights
+
+    from lab.network import weights
 
     with tempfile.TemporaryDirectory() as folder:
         published = Path(folder) / "bvlc-alexnet.npy"  # as large as the published file, and as long to read
@@ -153,7 +154,8 @@ def start_part(args):
 def lab_part(args):
     """Our whole training on 39,209 photos, and the lab's loop, of which a part is measured and the rest reckoned."""
     import numpy as np
-    import weights
+
+    from lab.network import weights
 
     features, labels = photos(GTSRB)
     with tempfile.TemporaryDirectory() as folder:
@@ -179,15 +181,15 @@ def lab_loop(parameters):
     import engines
     import tensorflow.compat.v1 as tf
 
-    import sign_layer
+    from lab.network import new_layer
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         labels = tf.placeholder(tf.int64, [None])
-        logits = sign_layer.build(tf.stop_gradient(engines.lab_graph("signs", parameters)(images)))
+        logits = new_layer.build(tf.stop_gradient(engines.lab_graph("signs", parameters)(images)), 43)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32))
-        step = tf.train.AdamOptimizer().minimize(loss, var_list=sign_layer.variables())
+        step = tf.train.AdamOptimizer().minimize(loss, var_list=new_layer.variables())
         session = tf.Session()
         session.run(tf.global_variables_initializer())
     functions = session.make_callable(step, [images, labels]), session.make_callable([loss, accuracy], [images, labels])
@@ -205,17 +207,18 @@ def growth_part(args):
             seconds, memory = watched([str(HERE / "train_feature_extraction.py"), "--data", "train.p", "--weights", "builtin",
                                        "--epochs", "1", "--overwrite"], folder)
             rows.append({"photos": count, "seconds": seconds, "anonymous_mb": memory})
-            print(f"  {count:6} photos: {seconds:6.1f} s, {1000 * seconds / count:.2f} ms each; anonymous memory {memory:.0f} MB",
-                  flush=True)
+            print(f"  {count:6} photos: {seconds:6.1f} s, {1000 * seconds / count:.2f} ms each; anonymous memory "
+                  f"{memory:.0f} MB", flush=True)
     return rows
 
 
 def photos(count):
     """`count` drawn signs: features, uint8 [count, 32, 32, 3], no two alike, and labels, int64 [count]."""
     import numpy as np
-    import signs
 
-    features, labels = signs.render(20, seed=0)
+    from lab.data import drawn_signs
+
+    features, labels = drawn_signs.render(20, seed=0)
     rows = np.arange(count) % len(labels)
     noise = np.random.default_rng(0).integers(0, 16, (count, 32, 32, 3), np.uint8)  # a cache cannot know one from another
     return features[rows] // 16 * 16 + noise, labels[rows]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import alexnet
-import preprocessing
+from lab.network import fast_layers, preprocessing, variables
 
 EDGE = {"signs": 32, "photos": 227}
 THREADS = os.cpu_count()
@@ -39,7 +39,7 @@ def lab_graph(kind, weights):
         if kind == "signs":
             layer = tf.image.resize_images(layer, (227, 227))
         for name, (stride, _, groups) in CONVOLUTIONS.items():
-            W, b = (alexnet.variable(f"{name}_{part}", array, "float32") for part, array in zip("Wb", weights[name]))
+            W, b = (variables.variable(f"{name}_{part}", array, "float32") for part, array in zip("Wb", weights[name]))
             outputs = [tf.nn.conv2d(x, kernel, [1, stride, stride, 1], "SAME")
                        for x, kernel in zip(tf.split(layer, groups, 3), tf.split(W, groups, 3))]
             layer = tf.nn.relu(tf.nn.bias_add(tf.concat(outputs, 3), b))
@@ -49,7 +49,7 @@ def lab_graph(kind, weights):
                 layer = tf.nn.max_pool(layer, [1, 3, 3, 1], [1, 2, 2, 1], "VALID")
         layer = tf.reshape(layer, [-1, 9216])
         for name in ("fc6", "fc7", "fc8")[:2 if kind == "signs" else 3]:
-            W, b = (alexnet.variable(f"{name}_{part}", array, "float32") for part, array in zip("Wb", weights[name]))
+            W, b = (variables.variable(f"{name}_{part}", array, "float32") for part, array in zip("Wb", weights[name]))
             layer = tf.nn.xw_plus_b(layer, W, b)
             layer = tf.nn.softmax(layer) if name == "fc8" else tf.nn.relu(layer)
         return layer
@@ -59,9 +59,17 @@ def lab_graph(kind, weights):
 
 def ours(kind, weights, precision, batch):
     """The lab as it is now: few signs are resized first, as feature_extraction.py does, many by conv1, as in training."""
-    prepare = preprocessing.preprocess if batch < 32 else preprocessing.subtract_mean
-    return _session(kind, lambda images: alexnet.AlexNet(tf.cast(prepare(images), precision), kind == "signs", weights,
-                                                         compiled=batch >= 32))
+    many = batch >= 32
+
+    def graph(images):
+        features = preprocessing.subtract_mean(images)
+        if kind == "signs" and not many:
+            features = tf.image.resize_images(features, (227, 227))
+        return alexnet.AlexNet(tf.cast(features, precision), kind == "signs", weights,
+                               conv1=fast_layers.resized_conv if kind == "signs" and many else fast_layers.strided_conv,
+                               norm=fast_layers.compiled_lrn if many else alexnet.lrn)
+
+    return _session(kind, graph)
 
 
 def onnx_runtime(kind, weights, precision, batch):

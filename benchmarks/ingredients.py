@@ -1,4 +1,4 @@
-"""What each ingredient of signs.py is worth: two learners see drawn signs with and without it, and read real photos.
+"""What each ingredient of drawn_signs.py is worth: two learners see drawn signs with and without it, and read real photos.
 
     .venv/bin/python benchmarks/ingredients.py ../shared/gtsrb
 
@@ -24,14 +24,19 @@ import numpy as np  # noqa: E402
 import scipy.linalg  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-import cache  # noqa: E402
-import files  # noqa: E402
-import gtsrb  # noqa: E402
-import sign_layer  # noqa: E402
-import signs  # noqa: E402
-import weights  # noqa: E402
 from alexnet import AlexNet  # noqa: E402
-from preprocessing import subtract_mean  # noqa: E402
+from lab import files  # noqa: E402
+from lab.data import (
+    drawn_signs,  # noqa: E402
+    gtsrb,  # noqa: E402
+)
+from lab.network import (
+    new_layer,  # noqa: E402
+    weights,  # noqa: E402
+)
+from lab.network.fast_layers import resized_conv  # noqa: E402
+from lab.network.preprocessing import subtract_mean  # noqa: E402
+from lab.training import kept_features  # noqa: E402
 
 COUNT = 80  # drawn signs of each class
 
@@ -41,7 +46,7 @@ def slim_only(texels):
     return lambda: texels
 
 
-INGREDIENTS = {  # what signs.py is changed to when it is left out
+INGREDIENTS = {  # what drawn_signs.py is changed to when it is left out
     "the second design of each sign": {"_texels": slim_only},
     "sizes beyond GTSRB's margins": {"_NATIVE": (32, 44, 0.0), "_FIT": (0.02, 0.0), "_STRETCH": 0.0},
     "shift, rotation, perspective": {"_SHIFT": 0.0, "_ROTATION": 0.0, "_PERSPECTIVE": 0.0},
@@ -64,19 +69,19 @@ def main():
     photos = gtsrb.load(args.folder / "train.p")
     even = np.load(args.folder / "true_tracks.npy") % 2 == 0
     real, labels = photos.features[even], photos.labels[even]
-    kept = {name: getattr(signs, name) for changes in INGREDIENTS.values() for name in changes}
+    kept = {name: getattr(drawn_signs, name) for changes in INGREDIENTS.values() for name in changes}
 
     design = scipy.linalg.hadamard(args.runs)[:, 1:len(INGREDIENTS) + 1] > 0
     accuracies = np.empty((args.runs, 2))
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights.load("builtin"))
+        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights.load("builtin"), conv1=resized_conv)
         session.run(tf.global_variables_initializer())
 
-        network = cache.network(fc7, files.sha256(weights.BUILTIN))
+        network = kept_features.fingerprint(fc7, files.sha256(weights.BUILTIN))
 
         def through_alexnet(features, folder=None):
-            return cache.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)
+            return kept_features.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)
 
         real_fc7 = through_alexnet(real, "cache")
         for run, present in enumerate(design):
@@ -84,9 +89,9 @@ def main():
                        for name, change in changes.items()}
             for name, value in kept.items():
                 change = changes.get(name, value)
-                setattr(signs, name, change(value) if callable(change) and change is not value else change)
-            signs._resizers.cache_clear()
-            drawn, truth = signs.render(COUNT, run)
+                setattr(drawn_signs, name, change(value) if callable(change) and change is not value else change)
+            drawn_signs._resizers.cache_clear()
+            drawn, truth = drawn_signs.render(COUNT, run)
             accuracies[run] = (learn(layer, through_alexnet(drawn), truth, real_fc7, labels, epochs=20, batch_size=128),
                                learn(small_network, drawn, truth, real, labels, epochs=8, batch_size=64))
             print("run {} of {}: the layer {:.3f}, the small network {:.3f}".format(run + 1, args.runs, *accuracies[run]),
@@ -127,7 +132,7 @@ def learn(network, features, labels, test_features, test_labels, epochs, batch_s
 
 
 def layer(fc7, drop):
-    return sign_layer.build(fc7)
+    return new_layer.build(fc7, gtsrb.CLASSES)
 
 
 def small_network(images, drop):

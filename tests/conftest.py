@@ -11,12 +11,12 @@ os.environ["LAB_OFFLINE"] = "1"  # the tests need no network: a server of their 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
-
-import command_line  # noqa: E402
-import plots  # noqa: E402
-import train_feature_extraction  # noqa: E402
-import weights  # noqa: E402
 from samples import write_data  # noqa: E402
+
+import train_feature_extraction  # noqa: E402
+from lab import command_line  # noqa: E402
+from lab.network import weights  # noqa: E402
+from lab.training import plots  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """alexnet.py is BVLC AlexNet: each layer against SciPy or NumPy in float64, the shapes against the published table."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -10,7 +12,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import alexnet
 from alexnet import AlexNet
-from preprocessing import preprocess, subtract_mean
+from lab.network.fast_layers import compiled_lrn, resized_conv
+from lab.network.preprocessing import subtract_mean
+from lab.network.variables import variable
 
 TABLE = {  # the output of each layer, docs of BVLC AlexNet with a SAME conv1
     "conv1": (57, 57, 96), "norm1": (57, 57, 96), "pool1": (28, 28, 96),
@@ -93,10 +97,10 @@ def test_convolution_is_scipys_with_padding_and_groups(size, kernel, stride, gro
     assert error(ours, theirs) < 1e-4
 
 
-@pytest.mark.parametrize("lrn", [alexnet.lrn, alexnet.compiled_lrn])
+@pytest.mark.parametrize("lrn", [alexnet.lrn, compiled_lrn])
 def test_local_response_normalisation_is_caffes(lrn):
     x = 100 * normal(2, 7, 7, 16)  # large, so that the sum of squares counts
-    ours = evaluate(lrn, x)
+    ours = evaluate(functools.partial(lrn, **alexnet.LRN), x)
     theirs = np.stack([scipy_lrn(image) for image in x])
     assert error(ours, theirs) < 1e-4
     assert np.abs(theirs / x - 1).max() > 0.1
@@ -147,17 +151,16 @@ def test_every_layer_at_full_size_computes_the_published_network(random_weights)
 
 
 def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(random_weights):
-    signs = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        AlexNet(subtract_mean(images), weights=random_weights, name="small", compiled=True)  # as in training
-        AlexNet(preprocess(images), weights=random_weights, name="resized")
+        signs = subtract_mean(images)
+        AlexNet(signs, weights=random_weights, conv1=resized_conv, norm=compiled_lrn, name="small")  # as in training
+        AlexNet(tf.image.resize_images(signs, (227, 227)), weights=random_weights, name="resized")
         session.run(tf.global_variables_initializer())
         layers = {name: [graph.get_tensor_by_name(f"{net}/{name}:0") for net in ("small", "resized")] for name in TABLE}
-        out = session.run(layers, {images: signs})
+        out = session.run(layers, {images: photos})
     assert {name: value for name, pair in out.items() if (value := error(*pair)) >= 1e-4} == {}
-    with tf.Graph().as_default(), pytest.raises(ValueError, match="resize the signs before"):
-        AlexNet(tf.placeholder(tf.float32, [None, 32, 32, 3]), weights=random_weights, conv1_padding="VALID")
 
 
 @pytest.mark.parametrize("side", [227, 32])
@@ -165,8 +168,9 @@ def test_in_bfloat16_every_layer_is_nearly_the_same_in_half_the_memory(side, ran
     images = scipy.ndimage.zoom(100 * normal(2, 5, 5, 3), (1, side / 5, side / 5, 1), order=1)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, side, side, 3])
-        exact = AlexNet(features, weights=random_weights, name="exact")
-        coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse", compiled=side == 32)
+        layers = {"conv1": resized_conv, "norm": compiled_lrn} if side == 32 else {}
+        exact = AlexNet(features, weights=random_weights, name="exact", **layers)
+        coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse", **layers)
         assert exact.dtype == coarse.dtype == tf.float32
         assert {v.dtype.base_dtype for v in tf.trainable_variables("coarse/")} == {tf.bfloat16}
         session.run(tf.global_variables_initializer())
@@ -181,20 +185,16 @@ def test_caffes_conv1_is_valid_and_all_shapes_from_pool2_on_are_the_same(random_
     image = 60 * normal(1, 227, 227, 3)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        AlexNet(features, weights=random_weights, conv1_padding="VALID")
+        AlexNet(features, weights=random_weights, conv1=functools.partial(alexnet.conv, padding="VALID"))
         session.run(tf.global_variables_initializer())
         layers = {name: graph.get_tensor_by_name(f"alexnet/{name}:0") for name in TABLE}
         out = session.run(layers, {features: image})
-    changed = {"conv1": (55, 55, 96), "norm1": (55, 55, 96), "pool1": (27, 27, 96), "conv2": (27, 27, 256), "norm2": (27, 27, 256)}
+    changed = {"conv1": (55, 55, 96), "norm1": (55, 55, 96), "pool1": (27, 27, 96),
+               "conv2": (27, 27, 256), "norm2": (27, 27, 256)}
     assert {name: value.shape[1:] for name, value in out.items()} == TABLE | changed
     W, b = random_weights["conv1"]
     theirs = scipy_conv(image[0], W[..., ::24], b[::24], stride=4, groups=1, same=False)
     assert error(out["conv1"][0, ..., ::24], theirs) < 1e-4
-
-
-def test_another_padding_is_refused(random_weights):
-    with tf.Graph().as_default(), pytest.raises(ValueError, match="SAME or VALID, not 'valid'"):
-        AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), weights=random_weights, conv1_padding="valid")
 
 
 def test_it_has_the_published_number_of_parameters_in_trainable_variables(random_weights):
@@ -254,10 +254,10 @@ def test_what_happens_to_an_array_later_does_not_happen_to_its_variable():
     start = -memory.ctypes.data % 64  # TensorFlow takes arrays over without a copy where they are aligned
     array = memory[start:start + 4 * 1000].view(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        variable = alexnet.variable("zeros", array, tf.float32)
+        zeros = variable("zeros", array, tf.float32)
         session.run(tf.global_variables_initializer())
         array += 1
-        assert not session.run(variable).any()
+        assert not session.run(zeros).any()
 
 
 def test_the_values_come_from_the_cpu_wherever_the_net_is(random_weights):
@@ -269,6 +269,8 @@ def test_the_values_come_from_the_cpu_wherever_the_net_is(random_weights):
 
 @pytest.mark.parametrize("features, refusal", [
     (lambda: tf.placeholder(tf.float32, [None, 224, 224, 3]), r"\[N, 227, 227, 3\].*224"),
+    (lambda: tf.placeholder(tf.float32, [None, 32, 32, 3]), r"\[N, 227, 227, 3\].*32"),
+    (lambda: tf.placeholder(tf.float32, [None, 227, 227, 4]), r"\[N, 227, 227, 3\].*4"),
     (lambda: tf.placeholder(tf.float32, [227, 227, 3]), r"\[N, 227, 227, 3\]"),
     (lambda: tf.placeholder(tf.float32, [None, None, None, 3]), r"\[N, 227, 227, 3\]"),
     (lambda: tf.placeholder(tf.float32), r"\[N, 227, 227, 3\].*unknown"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-import evaluation
-import files
-import gtsrb
+from lab import files
+from lab.data import gtsrb
+from lab.training import evaluation
 
 
 def random_answers(count=500, scale=3):

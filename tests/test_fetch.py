@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import command_line
-import fetch
-import files
-import weights
-from files import BadInput
 from server import Server
+
+from lab import command_line, fetch, files
+from lab.files import BadInput
+from lab.network import weights
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -324,7 +322,7 @@ def test_a_file_that_comes_meanwhile_is_not_replaced(make_server, monkeypatch):
 FETCH = """
 import sys
 from pathlib import Path
-import command_line, fetch, files
+from lab import command_line, fetch, files
 def check(path):
     if Path(path).stat().st_size != 1_000_000:
         raise files.BadInput("wrong")
@@ -429,7 +427,8 @@ def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, mon
     monkeypatch.setattr(fetch, "TRAIN_ZIP", fetch.Source("train.zip", {make_server(status=500).address: None}, check))
     assert fetch.data_path("auto", fetch.Patience()) is None
     notice = capsys.readouterr().err
-    assert notice.count("\n") == 1 and re.search("Traffic signs: the built-in ones, since .*404 Not Found; .*500 Internal", notice)
+    assert notice.count("\n") == 1
+    assert re.search("Traffic signs: the built-in ones, since .*404 Not Found; .*500 Internal", notice)
 
 
 def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkeypatch):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import sign_layer
 from alexnet import AlexNet
-from preprocessing import preprocess
+from lab.network import new_layer
+from lab.network.preprocessing import subtract_mean
 
 
 @pytest.fixture
@@ -15,11 +15,11 @@ def lab(random_weights):
     def build(frozen):
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         labels = tf.placeholder(tf.int64, [None])
-        fc7 = AlexNet(preprocess(images), feature_extract=True, weights=random_weights)
-        logits = sign_layer.build(tf.stop_gradient(fc7) if frozen else fc7)
+        fc7 = AlexNet(tf.image.resize_images(subtract_mean(images), (227, 227)), feature_extract=True, weights=random_weights)
+        logits = new_layer.build(tf.stop_gradient(fc7) if frozen else fc7, 43)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         alexnet = [v for v in tf.trainable_variables() if v.name.startswith("alexnet/")]
-        assert len(alexnet) == 14 and len(sign_layer.variables()) == 2
+        assert len(alexnet) == 14 and len(new_layer.variables()) == 2
         return images, labels, loss, alexnet
 
     return build
@@ -30,7 +30,7 @@ def test_no_gradient_of_the_loss_reaches_alexnet_unless_stop_gradient_is_left_ou
         with tf.Graph().as_default():
             _, _, loss, alexnet = lab(frozen)
             assert [gradient is None for gradient in tf.gradients(loss, alexnet)] == [frozen] * 14
-            assert None not in tf.gradients(loss, sign_layer.variables())
+            assert None not in tf.gradients(loss, new_layer.variables())
 
 
 def test_twenty_steps_on_photos_change_the_new_layer_and_not_one_byte_of_alexnet(lab):
@@ -39,10 +39,10 @@ def test_twenty_steps_on_photos_change_the_new_layer_and_not_one_byte_of_alexnet
         images, labels, loss, alexnet = lab(frozen=True)
         train_step = tf.train.AdamOptimizer().minimize(loss)
         session.run(tf.global_variables_initializer())
-        before, fresh_layer = session.run([alexnet, sign_layer.variables()])
+        before, fresh_layer = session.run([alexnet, new_layer.variables()])
         for _ in range(20):
             session.run(train_step, {images: rng.integers(0, 256, (4, 32, 32, 3)), labels: rng.integers(0, 43, 4)})
-        after, trained_layer = session.run([alexnet, sign_layer.variables()])
+        after, trained_layer = session.run([alexnet, new_layer.variables()])
     assert [a.tobytes() == b.tobytes() for a, b in zip(before, after)] == [True] * 14
     assert [np.array_equal(a, b) for a, b in zip(fresh_layer, trained_layer)] == [False] * 2
 

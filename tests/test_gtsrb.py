@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import python2
+from hostile import RunsCode
 from PIL import Image
 
-import gtsrb
-import python2
-from files import BadInput
-from hostile import RunsCode
+from lab.data import gtsrb
+from lab.files import BadInput
 
 RNG = np.random.default_rng(0)
 
@@ -133,7 +133,8 @@ def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors
     assert labels.tolist() == [0] * 6 + [14] * 3
     assert tracks.tolist() == [0] * 3 + [1] * 3 + [14000] * 3
     assert features.shape == (9, 32, 32, 3)
-    assert features[:, 16, 16].tolist() == [[label, track % 1000, i % 3] for i, (label, track) in enumerate(zip(labels, tracks))]
+    expected = [[label, track % 1000, i % 3] for i, (label, track) in enumerate(zip(labels, tracks))]
+    assert features[:, 16, 16].tolist() == expected
 
 
 def test_the_photos_of_one_class_are_read(authors_copy):

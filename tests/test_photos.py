@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import photos
-from files import BadInput
+from lab.data import photos
+from lab.files import BadInput
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-SMOOTH = np.stack(np.broadcast_arrays(np.linspace(0, 255, 60)[None], np.linspace(255, 0, 40)[:, None], 100), -1).astype(np.uint8)
+SMOOTH = np.stack(np.broadcast_arrays(np.linspace(0, 255, 60)[None], np.linspace(255, 0, 40)[:, None], 100), -1)
+SMOOTH = SMOOTH.astype(np.uint8)
 
 
 def png16(channels):

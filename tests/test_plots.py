@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import files
-import gtsrb
-import plots
+from lab import files
+from lab.data import gtsrb
+from lab.training import plots
 
 VERMILION = 0xD5, 0x5E, 0x00
 BLUE = 0x00, 0x72, 0xB2
 
 
 def read(path):
-    """The pixels of a picture, uint8 [H, W, 3], once it is sure to be a PNG with nothing at its edges, where text is cut off."""
+    """The pixels of a picture, uint8 [H, W, 3], which must be a PNG with nothing at its edges, where text is cut off."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("RGB"))
@@ -79,14 +79,15 @@ def test_a_line_is_where_finetuning_begins_and_nowhere_when_there_is_one_stage(m
 
     def lines(*stages):
         plots.history("history.png", [epoch(i + 1, stage) for i, stage in enumerate(stages)])
-        return [line.get_xdata()[0] for axes in saved[-1].axes for line in axes.lines if line.get_label() == "finetuning begins"]
+        lines = [line for axes in saved[-1].axes for line in axes.lines]
+        return [line.get_xdata()[0] for line in lines if line.get_label() == "finetuning begins"]
 
     assert lines("frozen", "frozen", "finetuned", "finetuned") == [2.5, 2.5]
     assert lines("frozen", "frozen") == lines("finetuned", "finetuned") == []
 
 
 def cells(pixels):
-    """The 43 by 43 cells of a confusion matrix without their rims, uint8 [43, 43, 14, 14, 3]. Its frame is the longest lines."""
+    """The 43 by 43 cells of a confusion matrix without their rims, uint8 [43, 43, 14, 14, 3]. The longest lines frame it."""
     black = pixels.max(axis=2) < 60
     ys, xs = np.flatnonzero(black.sum(axis=1) > 1000), np.flatnonzero(black.sum(axis=0) > 1000)
     ys, xs = np.linspace(ys[0], ys[-1], 44), np.linspace(xs[0], xs[xs < 1460][-1], 44)  # the scale of colours is behind

@@ -9,11 +9,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-
 import python2
-import safe_pickle
-from files import BadInput
 from hostile import RunsCode
+
+from lab import safe_pickle
+from lab.files import BadInput
 
 ARRAYS = {
     "features": np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4),

@@ -13,23 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from hostile import RunsCode
 from PIL import Image
+from samples import mistake, write_data
 
 import alexnet
-import cache
-import command_line
 import feature_extraction
-import files
-import gtsrb
 import imagenet_inference
-import preprocessing
-import sign_layer
 import traffic_sign_inference
 import train_feature_extraction
-import weights
 from caffe_classes import class_names
-from hostile import RunsCode
-from samples import mistake, write_data
+from lab import command_line, files
+from lab.data import gtsrb
+from lab.network import new_layer, preprocessing, weights
+from lab.training import kept_features
 
 SCRIPTS = [imagenet_inference, traffic_sign_inference, feature_extraction, train_feature_extraction]
 
@@ -120,7 +117,7 @@ def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0
     computed = []
-    monkeypatch.setattr(cache, "_compute", lambda run_batch, features, starts, description: computed.extend(starts) or [])
+    monkeypatch.setattr(kept_features, "_compute", lambda run, features, starts, description: computed.extend(starts) or [])
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--seed", 1)[0] == 0
     assert computed == []
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--precision", "bfloat16")[0] == 0
@@ -135,10 +132,11 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        fc7 = alexnet.AlexNet(preprocessing.preprocess(images), feature_extract=True, weights=weights.load("builtin"))
-        sign_layer.build(fc7, seed=7)
+        fc7 = alexnet.AlexNet(tf.image.resize_images(preprocessing.subtract_mean(images), (227, 227)), feature_extract=True,
+                              weights=weights.load("builtin"))
+        new_layer.build(fc7, 43, seed=7)
         session.run(tf.global_variables_initializer())
-        x, (W, b) = session.run([fc7, sign_layer.variables()], {images: features})
+        x, (W, b) = session.run([fc7, new_layer.variables()], {images: features})
     assert 0.0085 < W.std() < 0.009 and np.abs(W).max() <= 0.02  # a normal cut at 2 sigma has 0.88 of its deviation
     assert not b.any()
 
@@ -263,8 +261,8 @@ def touch(path):
     (train_feature_extraction, lambda: ["--learning-rate", "0"], "'0' is not a number above 0 and up to 1"),
     (train_feature_extraction, lambda: ["--finetune", "--precision", "bfloat16"], "bfloat16 is too coarse"),
     (train_feature_extraction, lambda: ["--pretrained-learning-rate", "nan"], "'nan' is not a number above 0"),
-    (train_feature_extraction, lambda: ["--resume", "--overwrite"], "say one of them"),
-    (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "say one of them"),
+    (train_feature_extraction, lambda: ["--resume", "--overwrite"], "choose one of them"),
+    (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "choose one of them"),
     (train_feature_extraction, lambda: ["--export", touch("file")], "file is there already"),
     (train_feature_extraction, lambda: write_data(5) and ["--cache", touch("file")], "file is a file"),
     (train_feature_extraction, lambda: write_data(5) and ["--split", "track"], "no tracks found"),
@@ -281,11 +279,18 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(call, script, arguments, se
     assert not Path("pwned").exists()
 
 
+def python(code):
+    """A finished Python process that has run `code`, which can import the lab."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(files.HERE)})
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_and_imports_come_without_tensorflow_and_leave_no_trace(script):
     name = script.__name__
-    code = f"import sys, {name}\ntry: {name}.main(['--help'])\nfinally: print(sorted({{'tensorflow', 'numpy'}} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(files.HERE)})
+    code = (f"import sys, {name}\ntry: {name}.main(['--help'])\n"
+            "finally: print(sorted({'tensorflow', 'numpy'} & set(sys.modules)))")
+    run = python(code)
     assert run.returncode == 0 and run.stdout.startswith("usage:") and run.stdout.endswith("[]\n") and not run.stderr
     assert "--weights auto|builtin|PATH" in run.stdout
     assert os.listdir() == []
@@ -314,7 +319,8 @@ def test_ctrl_c_is_exit_status_130(main, capsys):
 
 def test_ctrl_c_where_nothing_can_be_raised_ends_the_process():
     code = """
-import command_line, signal, time
+import signal, time
+from lab import command_line
 signal.signal(signal.SIGINT, signal.default_int_handler)
 class Closing:
     def __del__(self):
@@ -324,7 +330,7 @@ def main():
     time.sleep(60)
 command_line.run(main)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(files.HERE)})
+    run = python(code)
     assert (run.returncode, run.stderr) == (130, "Interrupted.\n")
 
 
@@ -333,8 +339,8 @@ command_line.run(main)
     (">&- 2>&-", 0), (">/dev/full", 2), ("--help >&-", 0), ("nowhere.png 2>/dev/full", 2), ("nowhere.png 2>&-", 2),
 ])
 def test_a_script_survives_streams_that_nobody_reads(redirection, status):
-    run = subprocess.run(["bash", "-o", "pipefail", "-c", f"'{sys.executable}' '{files.HERE}/feature_extraction.py' {redirection}"],
-                         capture_output=True, text=True)
+    command = f"'{sys.executable}' '{files.HERE}/feature_extraction.py' {redirection}"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert run.returncode == status and "Traceback" not in run.stderr
     assert ("the results cannot be printed" in run.stderr) == (redirection == ">/dev/full")
 

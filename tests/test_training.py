@@ -12,18 +12,15 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
+from samples import mistake, saved, served, write_data
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-import alexnet
-import epochs
 import feature_extraction
-import files
-import gtsrb
-import model_folder
-import sign_layer
 import train_feature_extraction
-import weights
-from samples import mistake, saved, served, write_data
+from lab import files
+from lab.data import gtsrb
+from lab.network import new_layer, weights
+from lab.training import checkpoints, finetuning, run
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,8 @@ def uninterrupted(tmp_path_factory):
     """What three epochs in steps of 16 on `write_data` end in."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_data(path=folder / "train.p")
-    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "3", "--batch-size", "16", "--model", f"{folder}/model"])
+    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "3", "--batch-size", "16",
+                                   "--model", f"{folder}/model"])
     return saved(folder / "model")
 
 
@@ -43,7 +41,7 @@ def press_ctrl_c_in_step(number, monkeypatch):
                 signal.raise_signal(signal.SIGINT)
             yield i
 
-    monkeypatch.setattr(epochs, "tqdm", steps)
+    monkeypatch.setattr(run, "tqdm", steps)
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # a background job ignores Ctrl-C
 
 
@@ -54,8 +52,8 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_b
         press_ctrl_c_in_step(3, patch)
         status, out, err = call(train_feature_extraction, *arguments, "--epochs", 1)
     assert (status, out) == (130, "")
-    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, which is saved: go on with --resume.\n")
-    assert model_folder.read("model")["step"] == 3
+    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, which is saved: resume with --resume.\n")
+    assert checkpoints.read("model")["step"] == 3
 
     assert call(train_feature_extraction, *arguments, "--epochs", 1)[0] == 0
     status, out, _ = call(train_feature_extraction, *arguments, "--epochs", 3)
@@ -79,7 +77,7 @@ def test_a_training_that_died_while_it_saved_goes_on_from_the_save_before(call, 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_json", die)
         assert call(train_feature_extraction, *arguments)[0] == 130
-    assert len(model_folder.read("model")["history"]) == 1
+    assert len(checkpoints.read("model")["history"]) == 1
     assert call(train_feature_extraction, *arguments)[0] == 0
     assert saved() == uninterrupted and len(list(Path("model").glob("checkpoint-*"))) == 2
 
@@ -89,7 +87,7 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(call):
     assert call(train_feature_extraction, "--epochs", 2)[0] == 0
     before = saved()
     status, out, err = call(train_feature_extraction, "--epochs", 1)
-    assert (status, out) == (2, "") and "--resume goes on with it, --overwrite replaces it" in mistake(err)
+    assert (status, out) == (2, "") and "--resume resumes its training, --overwrite replaces it" in mistake(err)
     assert saved() == before
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
@@ -101,15 +99,15 @@ def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_be
         press_ctrl_c_in_step(1, patch)
         assert call(train_feature_extraction, "--epochs", 3)[0] == 130
     status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume")
-    assert status == 2 and "was begun for 3 epochs with frozen layers, not 2: go on with --epochs 3 or more" in mistake(err)
+    assert status == 2 and "was started for 3 frozen epochs, not 2: resume with --epochs 3 or more" in mistake(err)
 
 
 def test_two_trainings_do_not_share_a_folder(call):
     write_data(30)
     Path("model").mkdir()
-    with model_folder.locked("model"):
+    with checkpoints.locked("model"):
         status, out, err = call(train_feature_extraction, "--overwrite")
-    assert (status, out) == (2, "") and "another training is under way in model: wait for its end" in mistake(err)
+    assert (status, out) == (2, "") and "another training is running in model: wait until it ends" in mistake(err)
     assert os.listdir("model") == []
 
 
@@ -126,15 +124,15 @@ def test_a_first_training_deletes_nothing_that_it_has_not_written(call):
 
 def test_a_model_that_a_training_replaces_while_it_is_read_is_read_again(trained):
     shutil.copytree(trained, "model")
-    earlier = model_folder.read("model")
+    earlier = checkpoints.read("model")
     for path in list(Path("model").glob("checkpoint-2.*")):
         path.rename(str(path).replace("checkpoint-2", "checkpoint-3"))
     files.write_json(Path("model/model.json"), earlier | {"checkpoint": "checkpoint-3"})
     with tf.Graph().as_default(), tf.Session() as session:
-        sign_layer.build(tf.zeros([1, 4096]))
-        model_folder.restore(session, "model", earlier)
+        new_layer.build(tf.zeros([1, 4096]), 43)
+        checkpoints.restore(session, "model", earlier)
         assert earlier["checkpoint"] == "checkpoint-3"
-        weights, biases = session.run(sign_layer.variables())
+        weights, biases = session.run(new_layer.variables())
     assert saved()[0]["signs/weights"] == weights.tobytes() and saved()[0]["signs/biases"] == biases.tobytes()
 
 
@@ -151,14 +149,14 @@ def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, m
 
 
 @pytest.mark.parametrize("arguments, difference", [
-    (["--seed", 1], "was trained with --seed 0, not 1: go on with --seed 0, or start anew with --overwrite"),
+    (["--seed", 1], "was trained with --seed 0, not 1: resume with --seed 0, or start again with --overwrite"),
     (["--batch-size", 8], "was trained with --batch-size 128, not 8"),
     (["--learning-rate", 0.01], "was trained with --learning-rate 0.001, not 0.01"),
     (["--precision", "bfloat16"], "was trained with --precision float32, not bfloat16"),
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
     (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
     (["--split", "track", "--epochs", 3], "no tracks found"),
-    (["--epochs", 1], "was begun for 2 epochs with frozen layers, not 1: go on with --epochs 2 or more"),
+    (["--epochs", 1], "was started for 2 frozen epochs, not 1: resume with --epochs 2 or more"),
 ])
 def test_what_differs_from_the_training_before_is_named(arguments, difference, call, trained):
     write_data(30)
@@ -172,24 +170,24 @@ def test_what_differs_from_the_training_before_is_named(arguments, difference, c
 
 
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
-    state = model_folder.read(trained)
+    state = checkpoints.read(trained)
     state["settings"]["finetune_batch_size"] = 32
-    frozen_settings = {key: state["settings"][key] for key in model_folder.FROZEN_SETTINGS}
+    frozen_settings = {key: state["settings"][key] for key in checkpoints.FROZEN_SETTINGS}
 
     def resume(frozen, finetuned, **settings):
-        wanted = model_folder.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
-        model_folder.check_resumable(state, wanted, trained)
+        wanted = checkpoints.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
+        checkpoints.check_resumable(state, wanted, trained)
 
     resume(2, 4, finetune_batch_size=8, precision="bfloat16")  # nor does it matter how the frozen epochs were computed
     state["epochs"]["finetuned"] = 4
-    with pytest.raises(files.BadInput, match="is being finetuned: go on with --finetune"):
+    with pytest.raises(files.BadInput, match="is being finetuned: resume with --finetune"):
         resume(2, 0)
-    with pytest.raises(files.BadInput, match="begun for 4 epochs of finetuning, not 3: go on with --finetune-epochs 4 or more"):
+    with pytest.raises(files.BadInput, match="for 4 epochs of finetuning, not 3: resume with --finetune-epochs 4 or more"):
         resume(2, 3)
     state |= {"stage": "finetuned", "step": 1}
     with pytest.raises(files.BadInput, match="with --finetune-batch-size 32, not 8"):
         resume(2, 4, finetune_batch_size=8)
-    with pytest.raises(files.BadInput, match="for 2 epochs with frozen layers, not 5: go on with --epochs 2, or"):
+    with pytest.raises(files.BadInput, match="for 2 frozen epochs, not 5: resume with --epochs 2, or"):
         resume(5, 4)
     resume(2, 5, finetune_batch_size=32)
 
@@ -197,7 +195,7 @@ def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
 def test_whole_tracks_are_held_out_when_that_is_asked_for(call, monkeypatch):
     monkeypatch.setattr(gtsrb, "FRAMES", 4)
     rng = np.random.default_rng(0)
-    signs = rng.integers(0, 256, (6, 1, 4, 4, 3)).repeat(8, axis=2).repeat(8, axis=3)  # six, of two classes, in four frames each
+    signs = rng.integers(0, 256, (6, 1, 4, 4, 3)).repeat(8, axis=2).repeat(8, axis=3)  # six signs, of two classes
     features = np.clip(signs + rng.integers(-3, 4, (6, 4, 32, 32, 3)), 0, 255).astype(np.uint8).reshape(24, 32, 32, 3)
     Path("train.p").write_bytes(pickle.dumps({"features": features, "labels": np.repeat([14, 38], 12)}))
     assert call(train_feature_extraction, "--epochs", 1, "--split", "track")[0] == 0
@@ -214,14 +212,14 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_likely_cause(call, 
     real = tf.nn.sparse_softmax_cross_entropy_with_logits
     monkeypatch.setattr(tf.nn, "sparse_softmax_cross_entropy_with_logits", lambda **arguments: real(**arguments) * np.inf)
     status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume")
-    assert status == 2 and "the loss is no number any more at step 1 of epoch 2: the learning rate is too high" in mistake(err)
+    assert status == 2 and "the loss became NaN or infinite at step 1 of epoch 2: the learning rate is too high" in mistake(err)
     assert saved() == before
 
 
 def test_tensorboard_finds_the_graph_and_both_curves(trained):
     events = [event for path in sorted(trained.glob("events.out.tfevents.*")) for event in tf.train.summary_iterator(str(path))]
     values = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
-    history = model_folder.read(trained)["history"]
+    history = checkpoints.read(trained)["history"]
     assert values == {(f"{key}/{split}", epoch["epoch"]): np.float32(epoch[split][key]) for epoch in history
                       for split in ("training", "validation") for key in ("loss", "accuracy")}
     graph, = [tf.GraphDef.FromString(event.graph_def) for event in events if event.graph_def]
@@ -231,7 +229,7 @@ def test_tensorboard_finds_the_graph_and_both_curves(trained):
 def test_metrics_and_pictures_tell_of_the_validation_photos(trained):
     metrics = json.loads((trained / "metrics.json").read_text())["validation"]
     assert metrics["photos"] == 10 == sum(sign["photos"] for sign in metrics["classes"])
-    history = model_folder.read(trained)["history"]
+    history = checkpoints.read(trained)["history"]
     assert (metrics["loss"], metrics["accuracy"]) == (history[-1]["validation"]["loss"], history[-1]["validation"]["accuracy"])
     assert all((trained / name).stat().st_size for name in ("history.png", "confusion.png", "mistakes.png"))
 
@@ -239,7 +237,7 @@ def test_metrics_and_pictures_tell_of_the_validation_photos(trained):
 def test_dropout_keeps_the_mean_and_drops_by_the_seed_alone():
     with tf.Graph().as_default(), tf.Session() as session:
         rate, seed = tf.placeholder(tf.float32, []), tf.placeholder(tf.int32, [2])
-        dropped = alexnet.dropout(tf.ones([100, 4096]), rate, seed)
+        dropped = finetuning.dropout(tf.ones([100, 4096]), rate, seed)
         half = session.run(dropped, {rate: 0.5, seed: [0, 1]})
         assert set(np.unique(half)) == {0, 2} and abs(half.mean() - 1) < 5 / np.sqrt(half.size)  # five standard deviations
         assert np.array_equal(half, session.run(dropped, {rate: 0.5, seed: [0, 1]}))
@@ -274,8 +272,8 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
         status, _, err = call(train_feature_extraction, "--export", name, "--model", trained)
         assert status == 2 and sentence in mistake(err)
     status, _, err = call(train_feature_extraction, "--export", "model", "--model", "model/new")
-    assert status == 2 and "model is there already" in mistake(err)
-    assert set(os.listdir()) == {"file", "model"}
+    assert status == 2 and "--export model would be the folder of --model, or above it" in mistake(err)
+    assert os.listdir() == ["file"]
 
 
 def test_photos_are_drawn_with_their_five_bars(call, trained):

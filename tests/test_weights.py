@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import python2
-import weights
-from files import BadInput
 from hostile import RunsCode
+
+from lab.files import BadInput
+from lab.network import weights
 
 SMALL = {"conv1": (3, 3, 3, 4), "fc6": (20, 8), "fc7": (8, 8), "fc8": (8, 1000)}
 

@@ -13,9 +13,8 @@ import zipfile
 
 import numpy as np
 
-import files
-import safe_pickle
-from files import BadInput, notice, shorten
+from lab import files, safe_pickle
+from lab.files import BadInput, notice, shorten
 
 # Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as
 # Caffe's BVLC AlexNet has them. Kernels are [height, width, inputs of one group, outputs]; a bias for each output.

@@ -25,11 +25,10 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-import command_line
-import files
-import gtsrb
-import weights
-from files import BadInput, notice
+from lab import command_line, files
+from lab.data import gtsrb
+from lab.files import BadInput, notice
+from lab.network import weights
 
 PATIENCE = 10  # seconds to wait for answers, over all addresses and files of a run
 STALL = 30  # seconds in which a download must bring SLOWEST bytes a second

@@ -2,8 +2,8 @@
 
 A cache folder holds two files for each data set and network:
 
-    fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], of its full size from the start; np.load reads it
-    fc7-0123456789abcdef.digests    for each batch of 128 photos, in order, the digest of its fc7: 32 bytes, at first zeros
+    kept-fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], of its full size from the start; np.load reads it
+    kept-fc7-0123456789abcdef.digests    for each batch of 128 photos, in order, the digest of its fc7: 32 bytes, at first zeros
 
 The name comes from all that fc7 depends on. A batch's digest is written after the batch, and when the files are opened
 every batch is checked: one without the right digest, be it missing, torn, damaged or another network's, is computed.
@@ -16,22 +16,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-import files
-from files import BadInput
-from inference import BATCH
+from lab import files
+from lab.files import BadInput
+from lab.network import weights
+from lab.network.inference import BATCH
 
 WIDTH = 4096  # numbers in a photo's fc7
 FORMAT = 1  # of the two files: count it up when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
 
-def network(fc7, weights_sha256):
+def fingerprint(fc7, weights_sha256):
     """What tells the network that computes the tensor `fc7` from all others, in 64 hexadecimal digits.
 
     It is the graph from the images to `fc7`, preprocessing included, whoever has built it, and the weights: the file's
@@ -42,7 +44,7 @@ def network(fc7, weights_sha256):
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
     graph = [operation.node_def.SerializeToString(deterministic=True).hex() for operation in operations]
-    everything = [graph, weights_sha256, files.sha256(files.HERE / "weights.py")]
+    everything = [graph, weights_sha256, files.sha256(weights.__file__)]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
@@ -54,16 +56,18 @@ def fc7(run_batch, features, folder, network, description="Photos through AlexNe
         batch, and code that is compiled for one size of it is not compiled for another.
     features: uint8 [N, 32, 32, 3], N > 0.
     folder: where to keep fc7; created when missing. Where it cannot be written, and for None, fc7 is an array in memory.
-    network: what tells the network from all others, as str (`network`).
+    network: the network's fingerprint (`fingerprint`).
     description: of the progress bar.
 
     Raises BadInput when `folder` is a file, and for an fc7 that is not finite.
     """
     answers = None
     if folder is not None:
-        path = Path(folder) / f"fc7-{(key := _key(features, network)).hex():.16}.npy"
+        path = Path(folder) / f"kept-fc7-{(key := _key(features, network)).hex():.16}.npy"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _mention_old_files(path.parent)
             with _locked(path.with_suffix(".digests")) as digests, _open(path) as data:
                 answers, lacking = _kept(run_batch, features, data, digests, key, description)
         except (FileExistsError, NotADirectoryError) as error:
@@ -75,6 +79,15 @@ def fc7(run_batch, features, folder, network, description="Photos through AlexNe
     for start, rows in _compute(run_batch, features, lacking, description):
         answers[start:start + BATCH] = rows
     return answers
+
+
+def _mention_old_files(folder):
+    """Say which files in `folder` an earlier version of the lab has kept and this one cannot use."""
+    old = [path for path in sorted(folder.glob("fc7-*.npy")) if re.fullmatch(r"fc7-[0-9a-f]{16}\.npy", path.name)]
+    if old:
+        sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
+        files.notice(f"Kept by an earlier version of the lab, which computed fc7 in another way, and no longer used: {sizes}. "
+                     "They can be deleted, with the .digests files beside them.")
 
 
 def _kept(run_batch, features, data, digests, key, description):

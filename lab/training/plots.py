@@ -14,8 +14,8 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-import files
-import gtsrb
+from lab import files
+from lab.data import gtsrb
 
 MOST_ANSWERS = 100  # photos in a picture of answers: it is 17,800 pixels high then, and takes some seconds
 

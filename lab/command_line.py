@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from files import BadInput, notice
+from lab.files import BadInput, notice
 
 
 def parser(description, photos=None):
@@ -15,7 +15,7 @@ def parser(description, photos=None):
     if photos:
         parser.add_argument("photos", metavar="PHOTO", nargs="*",
                             help=f"photos to classify: PNG, JPEG, WebP, BMP, GIF, TIFF or PPM (default: {photos})")
-    parser.add_argument("--weights", default="auto", metavar="auto|builtin|PATH",
+    parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that the lab ships; "
                              "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; with "
                              "LAB_OFFLINE=1 in the environment nothing is fetched")
@@ -27,6 +27,16 @@ def parser(description, photos=None):
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that answers a mistake as every other one is answered: in one sentence, from `run`."""
+
+    def parse_args(self, args=None, namespace=None):
+        """The arguments. Photos are looked for last: of `--topp 5`, `--topp` is what is wrong, and not the photo `5`."""
+        args = super().parse_args(args, namespace)
+        try:
+            for photo in getattr(args, "photos", ()):
+                existing()(photo)
+        except argparse.ArgumentTypeError as error:
+            self.error(str(error))
+        return args
 
     def error(self, message):
         raise BadInput(f"{message} (see {self.prog} --help)")
@@ -43,6 +53,16 @@ def whole_number(smallest, largest=None):
             limits = f"from {smallest} to {largest}" if largest is not None else f"of {smallest} or more"
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {limits}")
         return number
+
+    return parse
+
+
+def existing(*words):
+    """An argparse type: one of `words`, or the name of something that exists."""
+    def parse(text):
+        if text not in words and not os.path.lexists(text):
+            raise argparse.ArgumentTypeError(f"{text} does not exist")
+        return text
 
     return parse
 
@@ -166,17 +186,6 @@ def _interruptible(main):
     finally:
         sys.unraisablehook = unraisable_before
         signal.signal(signal.SIGINT, interrupt_before)
-
-
-@contextlib.contextmanager
-def interrupted_saying(sentence):
-    """Around work of which `sentence` (str) is to be said if Ctrl-C ends it and nothing better is known."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if str(error):
-            raise
-        raise KeyboardInterrupt(sentence) from error
 
 
 @contextlib.contextmanager

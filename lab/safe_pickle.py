@@ -16,14 +16,14 @@ import struct
 
 import numpy as np
 
-from files import BadInput
+from lab.files import BadInput
 
 
 def load(file, name):
     """The object pickled in the rest of the binary `file`: dicts, lists, tuples, numbers, strings and NumPy arrays.
 
     `name` (str) names the file in errors. Protocols 0 to 5, written by Python 2 or 3, under old or new NumPy. Arrays
-    are read-only views of the bytes read: no large one is copied. Python 2's `str` comes as bytes, but dict keys are always str.
+    are read-only views of the bytes read: no large one is copied. Python 2's `str` becomes bytes, but dict keys are always str.
 
     Raises BadInput when the pickle names anything but NumPy's array constructors, is damaged or is cut short.
     """

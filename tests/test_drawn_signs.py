@@ -14,11 +14,9 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image
 
-import files
-import gtsrb
-import sign_templates
-import signs
 import train_feature_extraction
+from lab import files
+from lab.data import drawn_signs, gtsrb, sign_templates
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def templates():
 
 @pytest.fixture(scope="module")
 def drawn():
-    return signs.render(20, seed=1)
+    return drawn_signs.render(20, seed=1)
 
 
 def test_a_set_has_the_labs_format_and_all_classes_as_often(drawn):
@@ -39,7 +37,8 @@ def test_a_set_has_the_labs_format_and_all_classes_as_often(drawn):
 
 def test_the_same_seed_draws_the_same_bytes_in_another_process_and_another_seed_does_not(drawn):
     def digest(seed):
-        code = f"import hashlib, signs; print(hashlib.sha256(signs.render(2, {seed})[0]).hexdigest())"
+        code = ("import hashlib; from lab.data.drawn_signs import render; "
+                f"print(hashlib.sha256(render(2, {seed})[0]).hexdigest())")
         return subprocess.check_output([sys.executable, "-c", code], cwd=files.HERE, text=True).strip()
 
     ours = hashlib.sha256(drawn[0][:86]).hexdigest()  # a larger set begins with a smaller one's photos
@@ -48,7 +47,7 @@ def test_the_same_seed_draws_the_same_bytes_in_another_process_and_another_seed_
 
 def test_neither_the_threads_nor_a_larger_count_change_the_photos(drawn, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert np.array_equal(signs.render(3, seed=1)[0], drawn[0][:43 * 3])
+    assert np.array_equal(drawn_signs.render(3, seed=1)[0], drawn[0][:43 * 3])
 
 
 def test_no_photo_is_drawn_twice(drawn):
@@ -94,16 +93,16 @@ def test_both_designs_of_a_sign_differ(templates):
 
 def test_signs_hang_as_scipy_maps_coordinates():
     rng = np.random.default_rng(0)
-    placements = signs._placements(np.array([24, 44, 90], np.float32), rng)
+    placements = drawn_signs._placements(np.array([24, 44, 90], np.float32), rng)
     labels = np.array([5, 25, 38])
-    ours = signs._signs(placements, labels, np.random.default_rng(3))
+    ours = drawn_signs._signs(placements, labels, np.random.default_rng(3))
     designs = np.random.default_rng(3).integers(0, 2, 3)
-    templates = sign_templates.templates(signs._TEMPLATE).astype(float) / 255
+    templates = sign_templates.templates(drawn_signs._TEMPLATE).astype(float) / 255
     templates[..., :3] *= templates[..., 3:]
-    y, x = (np.mgrid[:signs._WIDE, :signs._WIDE] + 0.5 - signs._WIDE / 2) / 32
+    y, x = (np.mgrid[:drawn_signs._WIDE, :drawn_signs._WIDE] + 0.5 - drawn_signs._WIDE / 2) / 32
     for placement, label, design, sign in zip(placements, labels, designs, ours):
         u, v, w = np.einsum("ij,jyx->iyx", placement.astype(float), np.stack([x, y, np.ones_like(x)]))
-        at = [(p / w + 0.5) * signs._TEMPLATE - 0.5 for p in (v, u)]
+        at = [(p / w + 0.5) * drawn_signs._TEMPLATE - 0.5 for p in (v, u)]
         for channel in range(4):
             expected = scipy.ndimage.map_coordinates(templates[label, design, ..., channel], at, order=1, mode="grid-constant")
             assert np.abs(sign[..., channel] - expected).max() < 1e-3
@@ -111,14 +110,14 @@ def test_signs_hang_as_scipy_maps_coordinates():
 
 def test_perlin_noise_is_the_mixture_of_planes_that_it_is_called_after():
     cells, rng = 5, np.random.default_rng(0)
-    ours = signs._perlin(cells, 2, rng)
+    ours = drawn_signs._perlin(cells, 2, rng)
     angle = np.random.default_rng(0).random((2, 6, 6), np.float32) * 2 * np.pi
-    t = (np.arange(signs._WIDE) + 0.5) * cells / signs._WIDE
+    t = (np.arange(drawn_signs._WIDE) + 0.5) * cells / drawn_signs._WIDE
 
     def fade(d):
         return 1 - (6 * abs(d) ** 5 - 15 * abs(d) ** 4 + 10 * abs(d) ** 3)
 
-    for i, j in ((0, 0), (7, 21), (30, 12), (signs._WIDE - 1, 3)):
+    for i, j in ((0, 0), (7, 21), (30, 12), (drawn_signs._WIDE - 1, 3)):
         x, y = t[j], t[i]
         expected = 0
         for a in (int(y), int(y) + 1):
@@ -129,27 +128,28 @@ def test_perlin_noise_is_the_mixture_of_planes_that_it_is_called_after():
 
 
 def test_blur_is_a_gaussian_and_a_box_one_after_the_other():
-    line = np.random.default_rng(0).random(signs._WIDE)
+    line = np.random.default_rng(0).random(drawn_signs._WIDE)
     fine = 1 / 50  # pixels
     offset = np.arange(-12, 12, fine)
     for deviation, length in ((0.6, 1), (0.3, 3), (1.5, 2)):
         box = (np.abs(offset) <= length / 2) / length
         kernel = scipy.ndimage.gaussian_filter1d(box, deviation / fine, mode="constant", truncate=8)
         weights = np.interp(np.arange(-11, 12), offset, kernel)
-        expected = np.convolve(line, weights / weights.sum(), "same")[signs._MARGIN:-signs._MARGIN]
-        ours = signs._blur(np.float32([deviation]), np.float32([length]))[0] @ line
+        expected = np.convolve(line, weights / weights.sum(), "same")[drawn_signs._MARGIN:-drawn_signs._MARGIN]
+        ours = drawn_signs._blur(np.float32([deviation]), np.float32([length]))[0] @ line
         assert ours[9:-9] == pytest.approx(expected[9:-9], abs=0.01)  # its margin is cut off, not reflected
 
 
 def test_a_photo_is_resized_by_the_area_that_each_pixel_covers_and_back_by_linear_interpolation():
     line = np.random.default_rng(0).random(32)
-    assert signs._area(32, 24) @ line == pytest.approx(line.repeat(3).reshape(24, 4).mean(axis=1))
+    assert drawn_signs._area(32, 24) @ line == pytest.approx(line.repeat(3).reshape(24, 4).mean(axis=1))
     small = np.arange(24.0) ** 2
-    assert signs._bilinear(24, 32) @ small == pytest.approx(np.interp((np.arange(32) + 0.5) * 0.75 - 0.5, np.arange(24), small))
+    theirs = np.interp((np.arange(32) + 0.5) * 0.75 - 0.5, np.arange(24), small)
+    assert drawn_signs._bilinear(24, 32) @ small == pytest.approx(theirs)
 
 
 def test_brightness_follows_gtsrbs_johnson_law():
-    sample = signs._brightness(20_000, np.random.default_rng(0)).astype(float)
+    sample = drawn_signs._brightness(20_000, np.random.default_rng(0)).astype(float)
     law = scipy.stats.johnsonsb(0.747, 0.907, loc=7.099, scale=259.904)
     assert sample.max() <= 255
     assert scipy.stats.kstest(sample[sample < 254], lambda b: law.cdf(b) / law.cdf(254)).statistic < 0.015
@@ -161,11 +161,11 @@ def test_the_mean_brightness_of_the_photos_is_spread_as_that_law_says(drawn):
 
 
 def test_sheet_and_set_are_written_from_the_command_line(call):
-    status, _, err = call(signs, "--sheet", "sheet.png", "--write", "train.p", "--count", 2, "--seed", 5)
+    status, _, err = call(drawn_signs, "--sheet", "sheet.png", "--write", "train.p", "--count", 2, "--seed", 5)
     assert (status, err) == (0, "All signs, and samples of each, are in sheet.png.\n86 drawn signs are in train.p.\n")
     assert Image.open("sheet.png").size > (500, 500)
     data = gtsrb.load("train.p")
-    features, labels = signs.render(2, 5)
+    features, labels = drawn_signs.render(2, 5)
     assert np.array_equal(data.features, features) and np.array_equal(data.labels, labels) and data.tracks is None
     assert pickle.loads(Path("train.p").read_bytes()).keys() == {"features", "labels"}
     assert sorted(os.listdir()) == ["sheet.png", "train.p"]
@@ -184,24 +184,24 @@ def test_sheet_and_set_are_written_from_the_command_line(call):
 def test_a_mistake_is_one_sentence_and_loses_nothing(arguments, sentence, call):
     Path("file").write_text("mine")
     Path("folder.png").mkdir()
-    status, out, err = call(signs, *arguments)
+    status, out, err = call(drawn_signs, *arguments)
     assert (status, out) == (2, "") and err.count("\n") == 1 and sentence in err
     assert sorted(os.listdir()) == ["file", "folder.png"] and Path("file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--data", "builtin"]])
 def test_the_lab_trains_on_drawn_signs_where_there_is_nothing_else_and_says_so(arguments, call, monkeypatch):
-    monkeypatch.setattr(signs, "COUNT", 1)
+    monkeypatch.setattr(drawn_signs, "COUNT", 1)
     if arguments:
         Path("train.p").write_text("not asked for")
     status, _, err = call(train_feature_extraction, *arguments, "--epochs", 1)
-    assert status == 0 and "43 signs that the lab has drawn, 1 of each class" in err
+    assert status == 0 and "43 signs that the lab draws, 1 of each class" in err
     assert ("Traffic signs: the built-in ones (train.p is not here)." in err) == (not arguments)
     assert json.loads(Path("model/metrics.json").read_text())["validation"]["photos"] == 15
 
 
 def test_the_finished_layer_is_tested_on_photos_that_training_never_saw(call):
-    features, labels = signs.render(1, seed=3)
+    features, labels = drawn_signs.render(1, seed=3)
     Path("train.p").write_bytes(pickle.dumps({"features": features, "labels": labels}))
     Path("test.p").write_bytes(pickle.dumps({"features": features[:10], "labels": labels[:10]}))
     status, out, _ = call(train_feature_extraction, "--epochs", 40, "--batch-size", 8, "--test", "test.p")
@@ -217,7 +217,7 @@ def test_the_finished_layer_is_tested_on_photos_that_training_never_saw(call):
 def test_a_test_set_that_cannot_be_read_ends_the_run_before_the_training(call):
     Path("train.p").write_bytes(pickle.dumps({"features": np.zeros((2, 32, 32, 3), np.uint8), "labels": [0, 1]}))
     status, _, err = call(train_feature_extraction, "--test", "nowhere.p")
-    assert status == 2 and "nowhere.p does not exist" in err and os.listdir("model") == []
+    assert status == 2 and "nowhere.p does not exist" in err and not Path("model").exists()
 
 
 def test_a_result_that_cannot_be_written_does_not_cost_the_layer(call):

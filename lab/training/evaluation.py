@@ -4,8 +4,8 @@ import textwrap
 
 import numpy as np
 
-import gtsrb
-from files import BadInput
+from lab.data import gtsrb
+from lab.files import BadInput
 
 _WORST = 10  # pairs of signs in a report
 _WORST_TOLD = 5  # of them in a description

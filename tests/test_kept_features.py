@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-import cache
-import files
+from lab import files
+from lab.training import kept_features
 
 FEATURES = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # three batches of 128 and one of 16
 PIXELS = np.random.default_rng(1).integers(0, 3072, 4096)
@@ -48,7 +48,7 @@ class Network:
 def computed(folder="cache", right=RIGHT, features=FEATURES, network=NETWORK, **arguments):
     """Where the batches start that fc7 computed to answer; its answer is compared with all of it computed at once."""
     stand_in = Network(features)
-    assert np.array_equal(cache.fc7(stand_in, features, folder, network, **arguments), right)
+    assert np.array_equal(kept_features.fc7(stand_in, features, folder, network, **arguments), right)
     return stand_in.starts
 
 
@@ -64,7 +64,7 @@ def test_a_second_training_computes_nothing_and_tells_nothing(capsys):
 
 
 def test_the_answer_is_a_plain_npy_file_mapped_read_only():
-    answer = cache.fc7(Network(), FEATURES, "new/cache", NETWORK)
+    answer = kept_features.fc7(Network(), FEATURES, "new/cache", NETWORK)
     assert isinstance(answer, np.memmap) and not answer.flags.writeable and answer.dtype == np.float32
     path, = Path("new/cache").glob("*.npy")
     assert np.array_equal(np.load(path, mmap_mode="r"), RIGHT)
@@ -92,41 +92,63 @@ def network(prepare=None, sha256="0" * 64, after=lambda fc7: fc7, precision="flo
     import tensorflow.compat.v1 as tf  # not above: the processes of the other tests here start together, and at once
 
     import alexnet
-    import preprocessing
-    import weights
+    from lab.network import preprocessing, weights
+    from lab.network.fast_layers import resized_conv
 
     prepare = prepare or preprocessing.subtract_mean
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
-        fc7 = alexnet.AlexNet(tf.cast(prepare(images), precision), feature_extract=True, weights=zeros)
+        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32))
+                 for layer, shape in weights.SHAPES.items()}
+        features = tf.cast(prepare(images), precision)
+        conv1 = resized_conv if features.shape[1] == 32 else alexnet.conv
+        fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zeros, conv1=conv1)
         after(fc7)
-        return cache.network(fc7, sha256)
+        return kept_features.fingerprint(fc7, sha256)
+
+
+def resize(images):
+    import tensorflow.compat.v1 as tf
+
+    from lab.network.preprocessing import subtract_mean
+
+    return tf.image.resize_images(subtract_mean(images), (227, 227))
 
 
 def test_a_network_is_told_from_others_by_its_graph_up_to_fc7_and_its_weights(monkeypatch):
     import alexnet
-    import preprocessing
+    from lab.network import preprocessing, weights
 
     mine = network()
-    elsewhere = subprocess.check_output([sys.executable, "-c", "from test_cache import network; print(network())"], text=True,
+    code = "from test_kept_features import network; print(network())"
+    elsewhere = subprocess.check_output([sys.executable, "-c", code], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
     assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes behind fc7 does not change it
-    changed = [network(sha256="1" * 64), network(precision="bfloat16"), network(preprocessing.preprocess),
+    changed = [network(sha256="1" * 64), network(precision="bfloat16"), network(resize),
                network(lambda images: preprocessing.subtract_mean(images) / 255)]
     monkeypatch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
     changed.append(network())
-    shutil.copy(files.HERE / "weights.py", "weights.py")
+    shutil.copy(weights.__file__, "weights.py")
     with open("weights.py", "a") as file:
         file.write("# a student's line\n")
-    monkeypatch.setattr(files, "HERE", Path())
+    monkeypatch.setattr(weights, "__file__", "weights.py")
     changed.append(network())
     assert len({mine, *changed}) == 7
 
 
+def test_files_of_an_earlier_version_are_named_once_with_their_size_and_left_alone(capsys):
+    Path("cache").mkdir()
+    for name in ("fc7-0123456789abcdef.npy", "fc7-0123456789abcdef.digests", "fc7-mine.npy"):
+        Path("cache", name).write_bytes(bytes(3_000_000))
+    assert computed() == BATCHES
+    assert "no longer used: cache/fc7-0123456789abcdef.npy (3 MB). They can be deleted" in capsys.readouterr().err
+    assert computed() == [] and capsys.readouterr().err == ""
+    assert len(os.listdir("cache")) == 3 + 2
+
+
 def test_features_that_share_bytes_but_not_their_shape_are_told_apart():
     flat = FEATURES.reshape(400, 16, 64, 3)
-    assert cache._key(flat, NETWORK) != cache._key(FEATURES, NETWORK)
+    assert kept_features._key(flat, NETWORK) != kept_features._key(FEATURES, NETWORK)
 
 
 def flip(path, place):
@@ -145,7 +167,7 @@ def swap_batches():
 
 
 def take_another_networks(*suffixes):
-    cache.fc7(lambda batch: project(batch) + 1, FEATURES, "other", "1" * 64)
+    kept_features.fc7(lambda batch: project(batch) + 1, FEATURES, "other", "1" * 64)
     for suffix in suffixes:
         shutil.copy(next(Path("other").glob("*" + suffix)), stored(suffix))
 
@@ -185,9 +207,9 @@ def test_a_batch_that_is_cut_off_is_not_taken_for_the_right_one_that_memory_stil
     computed()
     os.truncate(stored(), LAST)
     with open(stored(), "rb") as data, open(stored(".digests"), "rb") as digests:
-        key = cache._key(FEATURES, NETWORK)
-        assert not cache._read(np.array(RIGHT[384:], order="C"), 384, data, digests, key)
-        assert cache._read(np.zeros((128, 4096), np.float32), 256, data, digests, key)
+        key = kept_features._key(FEATURES, NETWORK)
+        assert not kept_features._read(np.array(RIGHT[384:], order="C"), 384, data, digests, key)
+        assert kept_features._read(np.zeros((128, 4096), np.float32), 256, data, digests, key)
 
 
 def test_a_batch_that_the_disk_cannot_read_is_computed_again(monkeypatch):
@@ -206,7 +228,7 @@ def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(mon
     computed()
     flip(stored(), 128)
     bars = []
-    monkeypatch.setattr(cache, "tqdm", lambda *arguments, **options: bars.append(options) or tqdm(*arguments, **options))
+    monkeypatch.setattr(kept_features, "tqdm", lambda *rest, **options: bars.append(options) or tqdm(*rest, **options))
     computed(description="Signs")
     assert [(bar["desc"], bar["unit"], bar["initial"], bar["total"]) for bar in bars if "total" in bar] == [
         ("Signs", "image", 400 - 128, 400)]
@@ -216,7 +238,7 @@ def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(mon
 def test_an_interrupted_extraction_goes_on_at_its_batch_with_the_same_boundaries(k, capsys):
     network = Network(interrupt=BATCHES[k])
     with pytest.raises(KeyboardInterrupt):
-        cache.fc7(network, FEATURES, "cache", NETWORK)
+        kept_features.fc7(network, FEATURES, "cache", NETWORK)
     assert network.starts == BATCHES[:k]
     assert computed() == BATCHES[k:]
     assert f"goes on: {k} of 4 batches are there" in capsys.readouterr().err
@@ -231,7 +253,7 @@ def test_fc7_that_is_not_finite_is_refused_and_never_stored():
 
     for folder in ("cache", None):
         with pytest.raises(files.BadInput, match="weights hold NaN or infinite numbers, or are far too large"):
-            cache.fc7(broken, FEATURES, folder, NETWORK)
+            kept_features.fc7(broken, FEATURES, folder, NETWORK)
     assert computed() == BATCHES[2:]
 
 
@@ -286,7 +308,7 @@ def test_a_write_that_the_disk_cuts_short_is_a_full_disk(monkeypatch, capsys):
 
 def test_on_a_full_disk_what_an_earlier_run_has_computed_is_reused(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
-        cache.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
+        kept_features.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
     failing(monkeypatch, "pwrite", errno.ENOSPC, 1)
     assert computed() == BATCHES[2:]
     assert os.listdir("cache") == []
@@ -306,7 +328,7 @@ def read_only(monkeypatch):
 def test_a_folder_that_may_only_be_read_serves_whole(read_only, capsys):
     computed()
     read_only()
-    answer = cache.fc7(None, FEATURES, "cache", NETWORK)
+    answer = kept_features.fc7(None, FEATURES, "cache", NETWORK)
     assert isinstance(answer, np.memmap) and np.array_equal(answer, RIGHT)
     assert capsys.readouterr().err == ""
 
@@ -321,8 +343,8 @@ def test_a_folder_that_may_only_be_read_serves_as_far_as_it_goes(read_only, caps
 
 def process(code):
     """A Python process that runs `code`, which knows the names in this file."""
-    return subprocess.Popen([sys.executable, "-c", "import time\nfrom test_cache import *\n" + code], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([sys.executable, "-c", "import time\nfrom test_kept_features import *\n" + code], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env=os.environ | {"PYTHONPATH": f"{files.HERE}:{Path(__file__).parent}"})
 
 
@@ -333,7 +355,7 @@ def slow(batch):
     print(network.starts[-1], flush=True)
     time.sleep({seconds})
     return rows
-assert np.array_equal(cache.fc7(slow, FEATURES, "cache", NETWORK), RIGHT)
+assert np.array_equal(kept_features.fc7(slow, FEATURES, "cache", NETWORK), RIGHT)
 """
 
 
@@ -354,7 +376,7 @@ def test_of_two_processes_one_computes_and_the_other_waits_for_it():
     assert [status for _, _, status in results] == [0, 0]
     assert sorted(len(out.split()) for out, _, _ in results) == [0, 4]
     waiting = "".join(err for _, err, _ in results)
-    assert len(re.findall("Another process is at work on cache/fc7-.*.npy: waiting for it.", waiting)) == 1
+    assert len(re.findall("Another process is at work on cache/kept-fc7-.*.npy: waiting for it.", waiting)) == 1
 
 
 @pytest.mark.slow
@@ -370,7 +392,7 @@ def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
 
 
 def test_a_mapped_file_may_be_mended_by_another_process():
-    answer = cache.fc7(Network(), FEATURES, "cache", NETWORK)
+    answer = kept_features.fc7(Network(), FEATURES, "cache", NETWORK)
     flip(stored(), LAST)
     assert process("assert computed() == [384]").wait() == 0
     assert np.array_equal(answer, RIGHT)

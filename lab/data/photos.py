@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-import files
-from files import BadInput
+from lab import files
+from lab.files import BadInput
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SMALLEST = 8  # pixels on a side
@@ -17,7 +17,7 @@ SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work
 
 
 def read(path):
-    """The photo in the file `path` (in an archive: a zipfile.Path) as uint8 [H, W, 3], RGB, turned upright as its EXIF data says.
+    """The photo in the file `path` (in an archive: a zipfile.Path), uint8 [H, W, 3] in RGB, turned upright as its EXIF says.
 
     PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF or PPM; grey, palette, CMYK and 16-bit photos are converted, an
     alpha channel is dropped as in the lab.
@@ -43,6 +43,11 @@ def read(path):
         raise BadInput(f"{path} is no photo: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM can be read") from error
     except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
         raise BadInput(f"{path} is damaged or cut short: no photo can be read from it") from error
+
+
+def read_all(paths, read_one):
+    """The photos in the files `paths`, each read by `read_one`, one of the functions below: uint8 [N, side, side, 3]."""
+    return np.stack([read_one(path) for path in paths])
 
 
 def read_imagenet(path):

@@ -19,10 +19,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 from tqdm import tqdm
 
-import files
-import photos
-import safe_pickle
-from files import BadInput, shorten
+from lab import files, safe_pickle
+from lab.data import photos
+from lab.files import BadInput, shorten
 
 CLASSES = 43
 TRAIN_ZIP = "GTSRB_Final_Training_Images.zip"
@@ -75,6 +74,27 @@ def load(path, prefer="train"):
     if zipfile.is_zipfile(path):
         return _load_zip(path)
     return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
+
+
+def split(data, how, path):
+    """The rows of `data`, Photos, to train on and to validate with, int64 arrays.
+
+    how: "random", the lab's, or "track". path: where the photos are from, None if drawn, for messages.
+
+    Raises BadInput for a single photo, and for what `track_split` refuses.
+    """
+    if how == "track":
+        return track_split(data.tracks, path or "builtin")
+    training, validation = random_split(len(data.labels))
+    if not len(training):
+        raise BadInput(f"{path} holds one photo: training and validation need one each")
+    if data.tracks is not None:
+        files.notice("This accuracy is optimistic: the random split puts near copies of one sign, frames of the same track, on "
+                     "both sides. --split track holds out whole tracks.")
+    elif path:
+        files.notice("If these photos are frames of the same signs, as GTSRB's are, the accuracy of the random split is "
+                     "optimistic; their order does not show which belong together.")
+    return training, validation
 
 
 def random_split(count):
@@ -315,6 +335,7 @@ def _row(row, path):
         raise BadInput(f"{path} has no column ClassId: test photos need the labels in GTSRB_Final_Test_GT.zip beside them")
     label = int(row["ClassId"]) if re.fullmatch(r"\d{1,2}", row["ClassId"] or "") else CLASSES
     if label >= CLASSES:
-        raise BadInput(f"{path}: {shorten(name)} has class {shorten(row['ClassId'])}, but GTSRB's classes are 0 to {CLASSES - 1}")
+        raise BadInput(f"{path}: {shorten(name)} has class {shorten(row['ClassId'])}, but GTSRB's classes are 0 to "
+                       f"{CLASSES - 1}")
     track = re.fullmatch(r"(?:\d{5}_)?(\d{5})_\d{5}", Path(name).stem)
     return name, label, 1000 * label + int(track[1]) if track else None

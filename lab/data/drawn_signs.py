@@ -17,10 +17,8 @@ from PIL import Image, ImageDraw
 from scipy.special import erf
 from tqdm import tqdm
 
-import command_line
-import files
-import gtsrb
-import sign_templates
+from lab import command_line, files
+from lab.data import gtsrb, sign_templates
 
 COUNT = 250  # signs of each class that the scripts train on
 SIDE = 32  # pixels, of GTSRB's photos in the lab's format
@@ -77,6 +75,14 @@ def main(arguments=None):
         with files.replacing(args.write) as file:
             pickle.dump({"features": features, "labels": labels}, file, protocol=4)
         files.notice(f"{len(labels)} drawn signs are in {args.write}.")
+
+
+def load():
+    """The signs that the lab trains on when there are no photos: gtsrb.Photos of COUNT of each class. Says so on stderr."""
+    features, labels = render(COUNT, seed=0)
+    files.notice(f"Training and validating on {len(labels)} signs that the lab draws, {COUNT} of each class: real photos are "
+                 "harder.")
+    return gtsrb.Photos(features, labels, tracks=None)
 
 
 def render(count_per_class, seed):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
-from gtsrb import CLASSES
+from lab.data.gtsrb import CLASSES
 
 DESIGNS = ("slim", "wide")  # two forms of every sign: border and strokes, digits, arrow heads
 

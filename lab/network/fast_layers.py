@@ -1,0 +1,147 @@
+"""Layers of AlexNet that compute what the plain ones in alexnet.py do, in less time: hand them to `AlexNet` by name.
+
+`strided_conv` is conv1 of photos, `resized_conv` conv1 of signs that have not been resized, and `compiled_lrn` local
+response normalisation where many batches are run. benchmarks/bench.py measures them; tests hold them equal to the plain
+layers.
+"""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from lab.network.preprocessing import check_size
+from lab.network.variables import variable
+
+
+def strided_conv(features, W, b, stride, size, padding="SAME", name="conv"):
+    """What alexnet.conv computes for one group, with each `stride` pixels side by side treated as one wide pixel.
+
+    features: [N, size, size, C], float32 or bfloat16. W: float32 array [K, K, C, outputs], K >= stride. b: float32 array
+    [outputs]. Returns [N, M, M, outputs], M = ceil(size / stride) if SAME, of the dtype of the features.
+    """
+    check_size(features, size)
+    return _layer(lambda kernels: strided_conv2d(features, kernels, stride, padding), W, b, features.dtype, name)
+
+
+def resized_conv(features, W, b, stride, size, name="conv"):
+    """What alexnet.conv, SAME, computes from tf.image.resize_images(features, (size, size)), with far fewer products.
+
+    features: [N, H, H, C], H <= size, float32 or bfloat16. W: float32 array [K, K, C, outputs]. b: float32 array [outputs].
+    Returns [N, M, M, outputs], M = ceil(size / stride), of the dtype of the features.
+    """
+    return _layer(lambda kernels: resized_conv2d(features, kernels, stride, size), W, b, features.dtype, name)
+
+
+def _layer(convolve, W, b, dtype, name):
+    """ReLU(convolve(kernels) + bias), with variables of W and b."""
+    with tf.name_scope(name) as scope:
+        outputs = convolve(variable("weights", W, dtype))
+        return tf.nn.relu(tf.nn.bias_add(outputs, variable("biases", b, dtype)), name=scope)
+
+
+def compiled_lrn(features, radius, alpha, beta, bias, name="lrn"):
+    """What alexnet.lrn computes, in one loop that XLA compiles from these lines: one pass over memory instead of six.
+
+    It pays when many batches are run: the first takes a quarter of a second more, as does each other size of a batch.
+    """
+    with tf.name_scope(name) as scope, tf.xla.experimental.jit_scope():
+        channels = features.shape.as_list()[-1]
+        squares = tf.pad(features * features, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+        sums = sum(squares[..., i:i + channels] for i in range(2 * radius + 1))
+        return tf.multiply(features, power(bias + alpha * sums, -beta), name=scope)
+
+
+def power(x, exponent):
+    """x to the power of `exponent` (float). -0.75, which AlexNet needs, takes two square roots: a fifth of tf.pow's time."""
+    if exponent != -0.75:
+        return tf.pow(x, exponent)
+    root = tf.rsqrt(x)
+    return root * tf.sqrt(root)
+
+
+def strided_conv2d(features, kernels, stride, padding):
+    """tf.nn.conv2d(features, kernels, stride, padding), with each `stride` pixels side by side treated as one wide pixel.
+
+    features: [N, H, H, C], float32 or bfloat16; only N may be unknown. kernels: [K, K, C, outputs], K >= stride.
+    Returns [N, M, M, outputs] of the dtype of the features.
+
+    TensorFlow's convolution is slow for the 3 channels of a photo. 4 pixels side by side lie in memory as one pixel of 12
+    channels would, so a reshape makes them one; kernels of 11x11 pixels are padded with zeros to 11x12, 11x3 wide pixels.
+    """
+    size, _, channels, outputs = kernels.shape.as_list()
+    edge = features.shape.as_list()[1]
+    places, before = _same_padding(edge, size, stride) if padding == "SAME" else ((edge - size) // stride + 1, 0)
+    width = -(-size // stride)  # of a kernel, in wide pixels
+    wide = places - 1 + width  # pixels of a wide row
+    below = max((places - 1) * stride + size - before - edge, 0)
+    right = wide * stride - before - edge
+    if right < 0:  # pixels that no kernel reaches
+        features, right = features[:, :, :right], 0
+    features = tf.pad(features, [[0, 0], [before, below], [before, right], [0, 0]])
+    features = tf.reshape(features, [-1, before + edge + below, wide, stride * channels])
+    kernels = tf.pad(kernels, [[0, 0], [0, width * stride - size], [0, 0], [0, 0]])
+    kernels = tf.reshape(kernels, [size, width, stride * channels, outputs])
+    return tf.nn.conv2d(features, kernels, strides=[stride, 1], padding="VALID")
+
+
+def resized_conv2d(features, kernels, stride, size):
+    """tf.nn.conv2d(tf.image.resize_images(features, (size, size)), kernels, stride, "SAME"), without the large images.
+
+    features: [N, H, H, C], H <= size, float32 or bfloat16; only N may be unknown. kernels: [K, K, C, outputs].
+    Returns [N, M, M, outputs], M = ceil(size / stride), of the dtype of the features.
+
+    Both steps are linear, and the 11 pixels of 227 below a kernel of conv1 are mixtures of four of the 32: an output is the
+    sum of 4x4x3 products instead of 11x11x3, with a kernel of its own at each of the 57x57 places.
+    """
+    height, _, channels, outputs = kernels.shape.as_list()
+    small = features.shape.as_list()[1]
+    first, mixtures = _windows(small, size, height, stride)
+    places, _, width = mixtures.shape
+
+    # The kernel of each place: [M, M, width * width * channels, outputs]. The rows are mixed first, then the columns.
+    mixed = tf.einsum("iua,uvco->ivaco", mixtures, tf.cast(kernels, tf.float32))
+    mixed = tf.reshape(mixed, [places, height, width * channels * outputs])
+    columns = mixtures.transpose(0, 2, 1).reshape(1, places * width, height)
+    own_kernels = tf.reshape(tf.matmul(columns, mixed), [places * places, width * width * channels, outputs])
+
+    # The pixels that each place sees, of all images: [M, M, width * width * channels, N].
+    seen = first[:, None] + np.arange(width)
+    seen = seen[:, None, None, :] * small + seen[None, :, :, None]
+    pixels = tf.reshape(tf.transpose(features, [1, 2, 3, 0]), [small * small, -1])
+    pixels = tf.reshape(tf.gather(pixels, seen.reshape(places * places, -1)), [places * places, width * width * channels, -1])
+
+    outputs_of_places = tf.matmul(pixels, tf.cast(own_kernels, features.dtype), transpose_a=True)
+    return tf.reshape(tf.transpose(outputs_of_places, [1, 0, 2]), [-1, places, places, outputs])
+
+
+def _windows(small, size, height, stride):
+    """The pixels below a kernel at each of its M places along one axis, as mixtures of the small image's pixels.
+
+    small, size, height: pixels along that axis in the small image, the resized one, and the kernel.
+
+    Returns the first of the neighbouring small pixels that matter at each place, int64 [M], and their shares in each pixel
+    below the kernel, float32 [M, height, width]. Resizing is TensorFlow 1's: pixel r is at r * small / size, between two
+    pixels. Zeros surround the image as `_same_padding` says.
+    """
+    places, before = _same_padding(size, height, stride)
+    pixels = stride * np.arange(places)[:, None] - before + np.arange(height)
+    inside = (pixels >= 0) & (pixels < size)
+    position = pixels.clip(0, size - 1).astype(np.float32) * np.float32(small / size)
+    lower = position.astype(np.int64)
+    upper = np.minimum(lower + 1, small - 1)
+    width = (upper.max(axis=1) - lower.min(axis=1)).max() + 1
+    first = np.minimum(lower.min(axis=1), small - width)
+
+    shares = np.zeros((places, height, width), np.float32)
+    place, row = np.nonzero(inside)
+    for pixel, share in ((lower, 1 - (position - lower)), (upper, position - lower)):
+        np.add.at(shares, (place, row, (pixel - first[:, None])[inside]), share[inside])
+    return first, shares
+
+
+def _same_padding(edge, size, stride):
+    """TensorFlow's "SAME" on an axis of `edge` pixels: how many places a kernel of `size` has, and the zeros before the first.
+
+    As few zeros as give ceil(edge / stride) places; if their number is odd, the extra one comes after the image.
+    """
+    places = -(-edge // stride)
+    return places, max((places - 1) * stride + size - edge, 0) // 2

@@ -1,0 +1,1 @@
+"""Training: what is kept, how the epochs run, and what the results are."""

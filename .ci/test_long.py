@@ -1,4 +1,4 @@
-"""What takes long or needs ../shared: the full-size weights file, training on real photos, Ctrl-C and kill."""
+"""Tests that take long or need ../shared: a full-size weights file, training on real photos, Ctrl-C and kill."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from lab.training import kept_features  # noqa: E402
 
 
 def start(folder, script, *arguments):
-    """Start a script in `folder`, as from a shell: Ctrl-C reaches it, and TensorFlow's log is as noisy as it is."""
+    """Start a script in `folder` as a shell would: Ctrl-C reaches it, and TensorFlow's log is not silenced."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.Popen([sys.executable, HERE / script, *map(str, arguments)], cwd=folder, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -46,7 +46,7 @@ def run(folder, script, *arguments):
 
 @contextlib.contextmanager
 def small_disk(folder, size):
-    """`folder` as a disk of its own, which holds no more than `size`, as mount takes it."""
+    """Mount a disk of `size`, as mount spells it, at the new `folder`."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -57,7 +57,7 @@ def small_disk(folder, size):
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory):
-    """A full-size file in bvlc-alexnet.npy's dialect, and the arrays in it."""
+    """A full-size file pickled by Python 2, as bvlc-alexnet.npy is, and the arrays in it."""
     from write_python2_npy import save
 
     rng = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
     assert "--split track holds out whole tracks" in err
 
     features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
-    sign = np.flatnonzero(labels == 14)[29]  # a stop sign, in the last and nearest photo of its track
+    sign = np.flatnonzero(labels == 14)[29]  # a stop sign in the last photo of its track, the closest one
     Image.fromarray(features[sign]).save(tmp_path / "sign.png")
     status, out, err = run(tmp_path, "feature_extraction.py", "sign.png", "--weights", "builtin")
     assert status == 0 and re.match(r"Image 0 sign.png\nStop: (0\.9|1\.0)", out)
@@ -109,7 +109,7 @@ def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_
     import pickle
 
     photos, tracks = gtsrb.load(SHARED / "gtsrb/train.p"), np.load(SHARED / "gtsrb/true_tracks.npy")
-    some = np.random.default_rng(0).choice(np.flatnonzero(tracks % 2), 1000, replace=False)  # ingredients: chosen on even ones
+    some = np.random.default_rng(0).choice(np.flatnonzero(tracks % 2), 1000, replace=False)  # ingredients.py uses even ones
     (tmp_path / "test.p").write_bytes(pickle.dumps({"features": photos.features[some], "labels": photos.labels[some]}))
     status, out, err = run(tmp_path, "train_feature_extraction.py", "--test", "test.p")
     assert status == 0 and "Traffic signs: the built-in ones (train.p is not here)." in err
@@ -148,7 +148,7 @@ def server(stand_in):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_the_published_file_arrives_over_a_connection_that_breaks_ten_times(ranges, server, stand_in, tmp_path):
+def test_the_published_file_is_fetched_over_a_connection_that_breaks_ten_times(ranges, server, stand_in, tmp_path):
     server.ranges = ranges
     server.cut = [15_000_000 + 1_234_567 * i for i in range(10 if ranges else 1)]
     process = start_fetch(tmp_path, server.address)
@@ -159,8 +159,8 @@ def test_the_published_file_arrives_over_a_connection_that_breaks_ten_times(rang
     assert len(server.requests) == (11 if ranges else 2)
 
 
-def test_a_fetch_killed_ten_times_ends_in_the_same_file(server, tmp_path):
-    server.spread = 2.0  # seconds for all of it, in 50 pieces
+def test_a_fetch_killed_ten_times_still_fetches_the_same_file(server, tmp_path):
+    server.spread = 2.0  # seconds for the whole file, in 50 pieces
     for kill in range(10):
         process = start_fetch(tmp_path, server.address)
         while not any(part.stat().st_size > 20_000_000 * (kill + 1) for part in tmp_path.glob("*.part")):
@@ -178,13 +178,13 @@ def test_a_fetch_killed_ten_times_ends_in_the_same_file(server, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.parametrize("known_length", [True, False])
-def test_a_full_disk_is_a_reason_and_leaves_no_file_under_the_final_name(known_length, server, tmp_path):
-    if not known_length:  # then the room cannot be checked beforehand, and the write fails
+def test_a_full_disk_is_given_as_the_reason_and_leaves_no_files(known_length, server, tmp_path):
+    if not known_length:  # then the disk space cannot be checked beforehand, and the write fails
         server.headers = {"Content-Length": ""}
     with small_disk(tmp_path / "disk", "100m") as disk:
         process = start_fetch(disk, server.address)
         _, err = process.communicate()
-        assert process.returncode != 0 and ("No space left" in err or "MB of disk are needed" in err)
+        assert process.returncode != 0 and ("No space left" in err or "MB of disk space is needed" in err)
         assert os.listdir(disk) == []
 
 
@@ -196,7 +196,7 @@ def test_the_tracks_of_the_real_photos_are_recovered_whichever_photo_is_missing(
     for label in range(gtsrb.CLASSES):
         photos, number = features[labels == label], tracks[labels == label] - 1000 * label
         whole = gtsrb._steps(photos)
-        for missing in range(len(photos)):  # changes one step, and leaves the others as they are
+        for missing in range(len(photos)):  # changes one step and no other
             step = np.delete(whole, min(missing, len(whole) - 1))
             if 0 < missing < len(photos) - 1:
                 step[missing - 1] = gtsrb._steps(photos[[missing - 1, missing + 1]])[0]
@@ -205,7 +205,7 @@ def test_the_tracks_of_the_real_photos_are_recovered_whichever_photo_is_missing(
     assert not wrong
 
 
-def test_the_tracks_of_the_real_photos_are_recovered_when_each_class_has_lost_one_and_not_claimed_when_shuffled():
+def test_the_tracks_of_the_real_photos_are_recovered_if_each_class_lacks_one_photo_but_not_if_they_are_shuffled():
     features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
     tracks = np.load(SHARED / "gtsrb/true_tracks.npy")
     random = np.random.default_rng(0)
@@ -259,7 +259,7 @@ def test_a_training_killed_at_any_moment_leaves_the_old_layer_or_the_new_one(tmp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_is_one_sentence_and_keeps_the_old_layer(tmp_path):
+def test_a_full_disk_is_reported_in_one_sentence_and_keeps_the_old_layer(tmp_path):
     small_data(tmp_path / "train.p", 60)
     with small_disk(tmp_path / "disk", "3500k") as disk:  # a checkpoint takes 2.1 MB
         train = ["train_feature_extraction.py", "--epochs", "1", "--no-cache", "--model", disk / "model"]
@@ -267,13 +267,13 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_old_layer(tmp_path):
         before = sorted(path.name for path in (disk / "model").iterdir())
         status, _, err = run(tmp_path, *train, "--overwrite")
         assert status == 2
-        assert err.splitlines()[-1].endswith("the disk is full; what it was before is still there")
+        assert err.splitlines()[-1].endswith("the disk is full; what was saved before is still there")
         assert sorted(path.name for path in (disk / "model").iterdir()) == before
         assert run(tmp_path, "feature_extraction.py", "--model", disk / "model")[0] == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_is_left_empty_and_fc7_stays_in_memory(tmp_path, capsys):
+def test_on_a_full_disk_no_files_remain_and_fc7_stays_in_memory(tmp_path, capsys):
     with small_disk(tmp_path / "disk", "8m") as disk:
         features = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), np.uint8)  # 16 MB of fc7
 
@@ -298,7 +298,7 @@ def epochs_done(model):
 
 
 def strike(folder, train, number, after, wait):
-    """Resume a training and send it the signal `number`, `wait` seconds after epoch `after`: its status and stderr."""
+    """Resume a training, send it the signal `number`, `wait` seconds after epoch `after`, and return its status and stderr."""
     process = start(folder, *train, "--model", "interrupted", "--resume")
     while epochs_done(folder / "interrupted") < after:
         time.sleep(0.001)
@@ -306,11 +306,11 @@ def strike(folder, train, number, after, wait):
     time.sleep(wait)
     process.send_signal(number)
     _, err = process.communicate()
-    assert "Traceback" not in err and process.returncode != 0  # it was not over yet
+    assert "Traceback" not in err and process.returncode != 0  # it had not finished yet
     return process.returncode, err
 
 
-def test_ten_kills_end_in_the_same_bytes_as_none(tmp_path):
+def test_a_training_killed_ten_times_is_bit_identical_to_an_uninterrupted_one(tmp_path):
     small_data(tmp_path / "train.p")
     train = ["train_feature_extraction.py", "--epochs", "80", "--batch-size", "4"]
     assert run(tmp_path, *train, "--model", "uninterrupted")[0] == 0
@@ -325,12 +325,12 @@ def test_ten_kills_end_in_the_same_bytes_as_none(tmp_path):
     assert saved(tmp_path / "interrupted") == saved(tmp_path / "uninterrupted")
 
 
-def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_signs(tmp_path):
+def test_a_finetuning_interrupted_and_killed_is_bit_identical_and_names_signs(tmp_path):
     small_data(tmp_path / "train.p", 120)
     finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3", "--test", "train.p"]
     assert run(tmp_path, *finetune, "--model", "uninterrupted")[0] == 0
     random = np.random.default_rng(0)
-    # Each process but the first finds its epoch finished; Ctrl-C is for one that trains, and has something to go on with.
+    # A process that finds epoch `after` finished is struck while it starts: Ctrl-C is for those that train that epoch first.
     for after, number in ((2, signal.SIGKILL), (3, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
         status, err = strike(tmp_path, finetune, number, after, random.uniform(0, 3))  # seconds: about an epoch of three steps
         assert status == (-number if number == signal.SIGKILL else 130)
@@ -360,7 +360,7 @@ def test_a_finetuning_interrupted_and_killed_ends_in_the_same_bytes_and_names_si
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_disk_too_small_for_finetuning_is_told_before_it_begins(tmp_path):
+def test_a_disk_too_small_for_finetuning_is_reported_before_it_begins(tmp_path):
     small_data(tmp_path / "train.p", 60)
     with small_disk(tmp_path / "disk", "900m") as disk:  # a checkpoint takes 685 MB
         status, _, err = run(tmp_path, "train_feature_extraction.py", "--epochs", "1", "--finetune", "--model", disk / "model")

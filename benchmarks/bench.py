@@ -1,13 +1,13 @@
-"""How fast the lab is, and in how much memory: against the lab of 2016, and the engines that a user might pick instead.
+"""Measure the lab's speed and memory against the lab of 2016 and against other inference engines.
 
     .venv/bin/python -m pip install -r benchmarks/requirements.txt
     .venv/bin/python benchmarks/bench.py --json bench.json
 
-Everything is measured in one run, in turn and several times: on a machine whose speed drifts only ratios within a run mean
-something. The parts, of which some can be chosen:
+One run measures everything several times, in turn: where a machine's speed drifts, only ratios within a run are meaningful.
+The parts, which can be chosen:
 
-    engines  images a second through the network, by engine, precision and batch, after a check that all give the same
-    start    seconds and memory from the start of the process to its end, with one photo named on the way
+    engines  images per second through the network, by engine, precision and batch, after a check that all engines agree
+    start    seconds and memory of a whole process that names one photo
     lab      training on 39,209 photos: extraction and ten epochs, against ten epochs that send every photo through AlexNet
     growth   extraction for 5,000, 20,000 and 80,000 photos: seconds and memory
 """
@@ -32,15 +32,15 @@ ENGINES = {"the lab's graph": "lab", "ours": "ours", "OpenVINO, latency": "openv
            "OpenVINO, throughput": "openvino_throughput", "ONNX Runtime": "onnx_runtime", "PyTorch": "pytorch"}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}  # relative L2 distance from the lab's graph
 GTSRB = 39_209  # photos in train.p
-TRAINING = 26_270  # of them that the lab trains on, and it validates on the rest
+TRAINING = 26_270  # photos that the lab trains on; it validates on the rest
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of every measurement (default: 5)")
+    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="repetitions of each measurement (default: 5)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 256], metavar="N",
-                        help="images at a time (default: 1 32 128 256)")
+                        help="batch sizes of the engines part (default: 1 32 128 256)")
     parser.add_argument("--json", default="bench.json", metavar="FILE", help="where to write the figures (default: bench.json)")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
@@ -55,7 +55,7 @@ def main():
     print(results["machine"]["cpu"], "with", results["machine"]["cores"], "cores", flush=True)
     args.precisions = ["float32", "bfloat16"] if results["machine"]["bfloat16"] else ["float32"]
     if not results["machine"]["bfloat16"]:
-        print("This CPU has no instructions for bfloat16 and would only imitate it: float32 alone is measured.", flush=True)
+        print("This CPU has no bfloat16 instructions and would only emulate them: only float32 is measured.", flush=True)
     for part in args.parts or PARTS:
         print(f"\n== {part}", flush=True)
         results[part] = {"engines": engines_part, "start": start_part, "lab": lab_part, "growth": growth_part}[part](args)
@@ -63,7 +63,7 @@ def main():
 
 
 def machine():
-    """What the figures were measured on."""
+    """The machine that the figures are measured on."""
     import importlib.metadata
 
     cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines())
@@ -78,7 +78,7 @@ def machine():
 
 
 def engines_part(args):
-    """[{kind, precision, batch, engine, images_per_second (median), ratio (ours to it, median)}, ...]"""
+    """[{kind, precision, batch, engine, images_per_second (median), ratio (of our speed to it, median)}, ...]"""
     import engines
     import numpy as np
 
@@ -100,7 +100,7 @@ def engines_part(args):
                         continue
                     distance = np.linalg.norm(answers - reference) / np.linalg.norm(reference)
                     if not distance < TOLERANCE[precision]:
-                        sys.exit(f"{name} gives other answers for {kind} in {precision}: relative distance {distance:.1e}")
+                        sys.exit(f"{name} disagrees with the lab on {kind} in {precision}: relative distance {distance:.1e}")
                     functions[name] = run
                 calls = max(1, 64 // batch)
                 seconds = {name: [] for name in [*functions, "limit"]}
@@ -122,13 +122,13 @@ def engines_part(args):
 
 
 def start_part(args):
-    """{command: {"seconds", "peak_mb"}}: medians for whole processes, in turn."""
+    """{command: {seconds, peak_mb, ratio (of its seconds to the first command's)}, ...}: medians over processes."""
     import numpy as np
 
     from lab.network import weights
 
     with tempfile.TemporaryDirectory() as folder:
-        published = Path(folder) / "bvlc-alexnet.npy"  # as large as the published file, and as long to read
+        published = Path(folder) / "bvlc-alexnet.npy"  # as large as the published file, and as slow to read
         random = np.random.default_rng(0)
         np.save(published, np.array({layer: [random.standard_normal(shape, np.float32) * np.float32(0.01),
                                              np.zeros(shape[-1], np.float32)] for layer, shape in weights.SHAPES.items()}))
@@ -137,7 +137,7 @@ def start_part(args):
                     "one photo, built-in weights": [str(HERE / "imagenet_inference.py"), "--weights", "builtin", photo],
                     "one photo, 233 MB of weights": [str(HERE / "imagenet_inference.py"), "--weights", str(published), photo]}
         runs = {name: [] for name in commands}
-        for repetition in range(args.repetitions + 1):  # the first warms the disk's cache
+        for repetition in range(args.repetitions + 1):  # the first one only warms the disk cache
             for name, command in commands.items():
                 figures = whole_process(command)
                 if repetition:
@@ -152,7 +152,7 @@ def start_part(args):
 
 
 def lab_part(args):
-    """Our whole training on 39,209 photos, and the lab's loop, of which a part is measured and the rest reckoned."""
+    """Our whole training on 39,209 photos, and the loop of the lab of 2016, extrapolated from a few steps."""
     import numpy as np
 
     from lab.network import weights
@@ -177,7 +177,7 @@ def lab_part(args):
 
 
 def lab_loop(parameters):
-    """The lab's training: functions that send a batch through the whole network and train the layer, or only look."""
+    """The training of 2016: functions that send a batch through the network to train the layer, or only to validate it."""
     import engines
     import tensorflow.compat.v1 as tf
 
@@ -199,7 +199,7 @@ def lab_loop(parameters):
 
 
 def growth_part(args):
-    """[{photos, seconds, anonymous_mb}, ...] for training one epoch, most of which is extraction."""
+    """[{photos, seconds, anonymous_mb}, ...] for a training of one epoch, most of which is extraction."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for count in (5_000, 20_000, 80_000):
@@ -220,12 +220,12 @@ def photos(count):
 
     features, labels = drawn_signs.render(20, seed=0)
     rows = np.arange(count) % len(labels)
-    noise = np.random.default_rng(0).integers(0, 16, (count, 32, 32, 3), np.uint8)  # a cache cannot know one from another
+    noise = np.random.default_rng(0).integers(0, 16, (count, 32, 32, 3), np.uint8)  # so that no cache can profit
     return features[rows] // 16 * 16 + noise, labels[rows]
 
 
 def smooth(random, count, edge):
-    """Images, uint8 [count, edge, edge, 3], of colours that change slowly, as in photos."""
+    """Images, uint8 [count, edge, edge, 3], whose colours change gradually, as in photos."""
     import scipy.ndimage
 
     coarse = random.uniform(0, 255, (count, 5, 5, 3)).astype("float32")
@@ -244,7 +244,7 @@ def timed(function):
 
 
 def whole_process(command):
-    """Seconds and peak memory in MB of a Python command, from a small process: Linux lets a child begin with its parent's."""
+    """Seconds and peak memory in MB of a Python command, started by a small process: a child inherits its parent's peak."""
     measure = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -255,7 +255,7 @@ print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAG
 
 
 def watched(command, folder):
-    """Seconds of a Python command in `folder`, and the most anonymous memory that it had at a time, in MB."""
+    """Seconds and peak anonymous memory in MB of a Python command in `folder`."""
     start, most = time.perf_counter(), 0
     process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                text=True)

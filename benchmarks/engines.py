@@ -1,12 +1,12 @@
-"""One network, AlexNet with the same weights, under the engines that bench.py compares.
+"""AlexNet, with the same weights, in each of the engines that bench.py compares.
 
 Every engine is a function (kind, weights, precision, batch) that returns a function from images to answers:
 
     kind "signs": uint8 [batch, 32, 32, 3] to fc7, float32 [batch, 4096], with the resize to 227x227 in the network
     kind "photos": uint8 [batch, 227, 227, 3] to probabilities, float32 [batch, 1000]
 
-weights are as from weights.load, precision is "float32" or "bfloat16". An engine raises ImportError when its package is not
-installed, and NotImplementedError for a precision that it does not have.
+weights are those of weights.load, and precision is "float32" or "bfloat16". An engine raises ImportError if its package is
+not installed, and NotImplementedError for arguments that it does not support.
 """
 
 import os
@@ -25,14 +25,14 @@ NORMALISED, POOLED = ("conv1", "conv2"), ("conv1", "conv2", "conv5")
 
 
 def lab(kind, weights, precision, batch):
-    """The lab's graph of 2016, written out: split and concat, TensorFlow's own LRN, the resize in the graph."""
+    """The lab's graph of 2016: split and concat, TensorFlow's own LRN, the resize in the graph."""
     if precision != "float32":
         raise NotImplementedError
     return _session(kind, lab_graph(kind, weights))
 
 
 def lab_graph(kind, weights):
-    """That graph as a function from the tensor of images to that of answers."""
+    """That graph, as a function from the tensor of images to the tensor of answers."""
     def graph(images):
         layer = tf.cast(images, tf.float32)
         layer -= tf.reduce_mean(layer, axis=[1, 2, 3], keepdims=True)
@@ -58,7 +58,7 @@ def lab_graph(kind, weights):
 
 
 def ours(kind, weights, precision, batch):
-    """The lab as it is now: few signs are resized first, as feature_extraction.py does, many by conv1, as in training."""
+    """The lab today: a few signs are resized first, as in feature_extraction.py; many are resized by conv1, as in training."""
     many = batch >= 32
 
     def graph(images):
@@ -73,7 +73,7 @@ def ours(kind, weights, precision, batch):
 
 
 def onnx_runtime(kind, weights, precision, batch):
-    """ONNX Runtime, all optimisations on."""
+    """ONNX Runtime with all optimisations."""
     import onnxruntime
 
     if precision != "float32":
@@ -92,7 +92,7 @@ def openvino_latency(kind, weights, precision, batch):
 
 
 def openvino_throughput(kind, weights, precision, batch):
-    """OpenVINO with its throughput hint: the batch in as many parts as OpenVINO wants requests, at the same time."""
+    """OpenVINO with its throughput hint: the batch in parallel parts, as many as OpenVINO recommends."""
     import openvino
 
     probe = _openvino("THROUGHPUT", kind, weights, precision, batch)
@@ -128,7 +128,7 @@ def pytorch(kind, weights, precision, batch):
 
     @torch.inference_mode()
     def run(images):
-        layer = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)  # channels last in memory, as it was
+        layer = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)  # still channels last in memory
         layer = (layer - layer.mean(dim=(1, 2, 3), keepdim=True)).to(dtype)
         if kind == "signs":
             layer = (resize @ layer @ resize.T).contiguous(memory_format=torch.channels_last)
@@ -149,7 +149,7 @@ def pytorch(kind, weights, precision, batch):
 
 
 def matrix_product(precision):
-    """A product of two 2048x2048 matrices, the machine's limit: a function that computes it once, and its operations."""
+    """A function that multiplies two 2048x2048 matrices, the machine's limit, and its number of floating-point operations."""
     size = 2048
     with tf.Graph().as_default():
         a, b = (tf.Variable(tf.cast(tf.random.stateless_normal([size, size], [0, seed]), precision), use_resource=True)
@@ -161,7 +161,7 @@ def matrix_product(precision):
 
 
 def resize_matrix():
-    """float32 [227, 32]: TensorFlow 1's bilinear resize of a column of 32 pixels, as a matrix."""
+    """TensorFlow 1's bilinear resize of a column of 32 pixels, as a matrix, float32 [227, 32]."""
     place = np.arange(227) * np.float32(32 / 227)
     lower = np.floor(place).astype(int)
     matrix = np.zeros((227, 32), np.float32)
@@ -171,7 +171,7 @@ def resize_matrix():
 
 
 def _session(kind, graph):
-    """A function that runs `graph`, a function from the tensor of images to that of answers."""
+    """A function that runs `graph`, which is a function from the tensor of images to the tensor of answers."""
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, EDGE[kind], EDGE[kind], 3])
         answers = graph(images)
@@ -181,11 +181,11 @@ def _session(kind, graph):
 
 
 def _channels_first(weights):
-    """The weights for images in channels, height, width: kernels [outputs, inputs, h, w], fc [outputs, inputs]."""
-    turned = {name: (weights[name][0].transpose(3, 2, 0, 1), weights[name][1]) for name in CONVOLUTIONS}
+    """The weights for images [channels, height, width]: kernels [outputs, inputs, height, width], fc [outputs, inputs]."""
+    convolutions = {name: (weights[name][0].transpose(3, 2, 0, 1), weights[name][1]) for name in CONVOLUTIONS}
     fc6 = weights["fc6"][0].reshape(6, 6, 256, 4096).transpose(2, 0, 1, 3).reshape(9216, 4096)
-    return turned | {name: (W.T, weights[name][1]) for name, W in
-                     (("fc6", fc6), ("fc7", weights["fc7"][0]), ("fc8", weights["fc8"][0]))}
+    return convolutions | {name: (W.T, weights[name][1]) for name, W in
+                           (("fc6", fc6), ("fc7", weights["fc7"][0]), ("fc8", weights["fc8"][0]))}
 
 
 def _openvino(hint, kind, weights, precision, batch):
@@ -199,7 +199,7 @@ def _openvino(hint, kind, weights, precision, batch):
 
 
 def _onnx(kind, weights, batch):
-    """The network as an ONNX file's bytes."""
+    """The network as the bytes of an ONNX file."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     constants, nodes = [], []
@@ -208,8 +208,8 @@ def _onnx(kind, weights, batch):
         constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(kind_of, *inputs, **attributes):
-        nodes.append(helper.make_node(kind_of, list(inputs), [f"{len(nodes)}"], **attributes))
+    def node(op_type, *inputs, **attributes):
+        nodes.append(helper.make_node(op_type, list(inputs), [f"{len(nodes)}"], **attributes))
         return nodes[-1].output[0]
 
     layer = node("Cast", "images", to=TensorProto.FLOAT)

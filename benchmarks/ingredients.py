@@ -1,15 +1,15 @@
-"""What each ingredient of drawn_signs.py is worth: two learners see drawn signs with and without it, and read real photos.
+"""Measure the effect of each ingredient of drawn_signs.py: two models train with and without it, and read real photos.
 
     .venv/bin/python benchmarks/ingredients.py ../shared/gtsrb
 
-The folder holds train.p, real photos, and true_tracks.npy, 1000 * class + track. Only tracks with even numbers are read:
-the ingredients are chosen on them, and the odd ones are left to report on. The learners are the lab's layer on the frozen
-fc7 of the built-in weights, and a small network, three convolutions on 32x32 pixels, that learns end to end.
+The folder holds train.p (real photos) and true_tracks.npy (1000 * class + track). Only tracks with even numbers are used:
+the ingredients are chosen on them, and the odd ones are kept for reporting. The models are the lab's layer on the frozen
+fc7 of the built-in weights, and a small network, three convolutions on 32x32 pixels, trained end to end.
 
-One drawn set differs from another of the same kind by two points, as much as an ingredient is worth. So each run leaves
-out about half of the ingredients, and which ones follows a Hadamard matrix (Plackett and Burman, "The design of optimum
-multifactorial experiments", Biometrika 1946): what one has earned is the mean over the runs with it less that over those
-without, in which every other ingredient is there equally often. All runs tell of each ingredient.
+Two drawn sets of the same kind differ by two points, as much as an ingredient is worth. So each run leaves out about half
+of the ingredients, chosen by a Hadamard matrix (Plackett and Burman, "The design of optimum multifactorial experiments",
+Biometrika 1946). The effect of an ingredient is the mean accuracy of the runs with it minus that of the runs without it;
+every other ingredient is equally frequent in both, so all runs contribute to each effect.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def slim_only(texels):
     return lambda: texels
 
 
-INGREDIENTS = {  # what drawn_signs.py is changed to when it is left out
+INGREDIENTS = {  # how drawn_signs.py changes when each is left out
     "the second design of each sign": {"_texels": slim_only},
     "sizes beyond GTSRB's margins": {"_NATIVE": (32, 44, 0.0), "_FIT": (0.02, 0.0), "_STRETCH": 0.0},
     "shift, rotation, perspective": {"_SHIFT": 0.0, "_ROTATION": 0.0, "_PERSPECTIVE": 0.0},
@@ -55,7 +55,7 @@ INGREDIENTS = {  # what drawn_signs.py is changed to when it is left out
     "confetti": {"_CONFETTI": 0.0},
     "Perlin shade": {"_SHADE": 0.0},
     "colour, saturation, haze": {"_COLOUR": ((0.0, 0.0, 0.0), 0.0), "_SATURATION": (0.7, 0.7), "_HAZE": 0.0},
-    "the law of brightness": {"_brightness": lambda law: lambda count, rng: np.full(count, 95, np.float32)},
+    "the distribution of brightness": {"_brightness": lambda original: lambda count, rng: np.full(count, 95, np.float32)},
     "blur, motion, sharpening": {"_BLUR": (0.45, 0.45), "_MOTION": 0.0, "_SHARPEN": 0.0},
     "noise": {"_NOISE": 0.0},
 }
@@ -63,13 +63,13 @@ INGREDIENTS = {  # what drawn_signs.py is changed to when it is left out
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="with train.p and true_tracks.npy")
-    parser.add_argument("--runs", type=int, default=16, choices=[16, 32, 64], help="the more, the surer (default: 16)")
+    parser.add_argument("folder", type=Path, help="folder with train.p and true_tracks.npy")
+    parser.add_argument("--runs", type=int, default=16, choices=[16, 32, 64], help="more runs are more precise (default: 16)")
     args = parser.parse_args()
     photos = gtsrb.load(args.folder / "train.p")
     even = np.load(args.folder / "true_tracks.npy") % 2 == 0
     real, labels = photos.features[even], photos.labels[even]
-    kept = {name: getattr(drawn_signs, name) for changes in INGREDIENTS.values() for name in changes}
+    originals = {name: getattr(drawn_signs, name) for changes in INGREDIENTS.values() for name in changes}
 
     design = scipy.linalg.hadamard(args.runs)[:, 1:len(INGREDIENTS) + 1] > 0
     accuracies = np.empty((args.runs, 2))
@@ -85,9 +85,9 @@ def main():
 
         real_fc7 = through_alexnet(real, "cache")
         for run, present in enumerate(design):
-            changes = {name: change for there, changes in zip(present, INGREDIENTS.values()) if not there
+            changes = {name: change for used, changes in zip(present, INGREDIENTS.values()) if not used
                        for name, change in changes.items()}
-            for name, value in kept.items():
+            for name, value in originals.items():
                 change = changes.get(name, value)
                 setattr(drawn_signs, name, change(value) if callable(change) and change is not value else change)
             drawn_signs._resizers.cache_clear()
@@ -98,19 +98,19 @@ def main():
                   file=sys.stderr, flush=True)
 
     signed = np.where(design, 1, -1)
-    earned = 2 * signed.T @ accuracies / args.runs
-    fitted = accuracies.mean(axis=0) + signed @ earned / 2
+    effects = 2 * signed.T @ accuracies / args.runs
+    fitted = accuracies.mean(axis=0) + signed @ effects / 2
     freedom = args.runs - 1 - len(INGREDIENTS)
     error = 2 * np.sqrt(((accuracies - fitted) ** 2).sum(axis=0) / freedom / args.runs)
     print(f"points of accuracy on {len(labels)} real photos{'':9} layer on fc7   small network")
-    for ingredient, (frozen, small) in zip(INGREDIENTS, 100 * earned):
+    for ingredient, (frozen, small) in zip(INGREDIENTS, 100 * effects):
         print(f"{ingredient:45} {frozen:+8.1f} {small:+15.1f}")
     print("{:45} {:8.1f} {:15.1f}".format("standard error", *100 * error))
     print("{:45} {:7.1f}% {:14.1f}%".format("mean accuracy of all runs", *100 * accuracies.mean(axis=0)))
 
 
 def learn(network, features, labels, test_features, test_labels, epochs, batch_size):
-    """The accuracy on the test photos of `network` trained on `features` by Adam, whose rate falls to 0."""
+    """Train `network` on `features` with Adam, its rate falling linearly to 0; return the accuracy on the test photos."""
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = tf.placeholder(features.dtype, [None, *features.shape[1:]])
         truth, rate = tf.placeholder(tf.int64, [None]), tf.placeholder(tf.float32, [])

@@ -1,4 +1,4 @@
-"""What the scripts' command lines have in common: arguments, notices, and how a run ends."""
+"""What the scripts share: command-line arguments, output, and exit status."""
 
 import argparse
 import contextlib
@@ -10,32 +10,42 @@ from lab.files import BadInput, notice
 
 
 def parser(description, photos=None):
-    """An ArgumentParser with --weights, and with PHOTO ... if `photos` (str) says which photos are the default."""
+    """An ArgumentParser with --weights and --precision.
+
+    photos: str, what the default photos are, for --help; if given, the parser also takes PHOTO ....
+    """
     parser = Parser(description=description)
     if photos:
         parser.add_argument("photos", metavar="PHOTO", nargs="*",
                             help=f"photos to classify: PNG, JPEG, WebP, BMP, GIF, TIFF or PPM (default: {photos})")
     parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
-                        help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that the lab ships; "
-                             "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; with "
-                             "LAB_OFFLINE=1 in the environment nothing is fetched")
+                        help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that come with the lab; "
+                             "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; "
+                             "LAB_OFFLINE=1 in the environment prevents fetching")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
-                        help="what AlexNet computes in: float32 (default), or bfloat16, which is faster on CPUs with "
-                             "instructions for it (avx512_bf16, amx_bf16), slower on others, and nearly as accurate")
+                        help="the type AlexNet computes in: float32 (default), or bfloat16, which is nearly as accurate, "
+                             "faster on CPUs with bfloat16 instructions (avx512_bf16, amx_bf16) and slower on others")
     return parser
 
 
+def program():
+    """The program as the user calls it: feature_extraction.py, or python -m lab.fetch."""
+    module = sys.modules["__main__"].__spec__  # None for a script
+    return f"python -m {module.name}" if module else os.path.basename(sys.argv[0])
+
+
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake as every other one is answered: in one sentence, from `run`."""
+    """An ArgumentParser that raises BadInput for a mistake, so that `run` reports it like any other: in one sentence."""
+
+    def __init__(self, **arguments):
+        super().__init__(prog=program(), **arguments)
 
     def parse_args(self, args=None, namespace=None):
-        """The arguments. Photos are looked for last: of `--topp 5`, `--topp` is what is wrong, and not the photo `5`."""
+        """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`."""
         args = super().parse_args(args, namespace)
-        try:
-            for photo in getattr(args, "photos", ()):
-                existing()(photo)
-        except argparse.ArgumentTypeError as error:
-            self.error(str(error))
+        for photo in getattr(args, "photos", ()):
+            if not os.path.lexists(photo):
+                raise BadInput(f"{photo} does not exist: check the name")
         return args
 
     def error(self, message):
@@ -43,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(smallest, largest=None):
-    """An argparse type: whole numbers from `smallest` to `largest`."""
+    """An argparse type: a whole number from `smallest` to `largest`, or without an upper limit if that is None."""
     def parse(text):
         try:
             number = int(text)
@@ -58,7 +68,7 @@ def whole_number(smallest, largest=None):
 
 
 def existing(*words):
-    """An argparse type: one of `words`, or the name of something that exists."""
+    """An argparse type: one of `words`, or an existing path."""
     def parse(text):
         if text not in words and not os.path.lexists(text):
             raise argparse.ArgumentTypeError(f"{text} does not exist")
@@ -70,7 +80,7 @@ def existing(*words):
 def png(text):
     """An argparse type: the name of a PNG file to write."""
     if not text.lower().endswith(".png"):
-        raise argparse.ArgumentTypeError(f"the picture is a PNG, and {text} is called otherwise")
+        raise argparse.ArgumentTypeError(f"{text} must end in .png")
     return text
 
 
@@ -86,7 +96,7 @@ def rate(text):
 
 
 def result(text):
-    """Print `text` on stdout. When nobody can listen any more, as behind `| head`, say so and let the work go on."""
+    """Print `text` on stdout. If stdout is closed, as by `| head`, say so on stderr once and keep working."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -96,10 +106,10 @@ def result(text):
 
 @contextlib.contextmanager
 def quiet_import():
-    """Around the import of TensorFlow: keeps its log from the user.
+    """A context manager that silences TensorFlow's log while it is imported.
 
-    TF_CPP_MIN_LOG_LEVEL alone leaves six lines of TensorFlow's, written before it has read that variable: file
-    descriptor 2 is turned away meanwhile. A TF_CPP_MIN_LOG_LEVEL that the user has set is respected, noise included.
+    TensorFlow writes six lines before it reads TF_CPP_MIN_LOG_LEVEL, so file descriptor 2 is redirected to os.devnull
+    as well. If the user has set TF_CPP_MIN_LOG_LEVEL, nothing is changed.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
@@ -117,47 +127,47 @@ def quiet_import():
 
 
 def run(main):
-    """Run a script's `main` and end the process with its `exit_status`."""
+    """Run a script's `main` and exit with its `exit_status`."""
     status = exit_status(main)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # TensorFlow takes a moment to leave: nothing is left to interrupt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # TensorFlow takes a moment to exit, with nothing left to interrupt
     sys.exit(status)
 
 
 def exit_status(main):
-    """Call `main`: 0 when it is through, 2 after a user's mistake, told in one sentence, and 130 after Ctrl-C."""
+    """Call `main` and return 0, or 2 after a user's mistake, reported in one sentence, or 130 after Ctrl-C."""
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a photo's name may be no text
+        stream.reconfigure(errors="backslashreplace")  # a photo's name may not be valid UTF-8
     try:
         _interruptible(main)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt as error:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would spoil the exit
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would disturb the exit
         notice(str(error) or "Interrupted.")
         return 130
     except BadInput as error:
         sentence = str(error)
     except OSError as error:
         sentence = f"{error.filename}: {error.strerror}"
-        if error.filename is None:  # it was stdout
+        if error.filename is None:  # writing to stdout failed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            if isinstance(error, BrokenPipeError):  # as by `| head`
                 return 0
             sentence = f"the results cannot be printed: {error.strerror or error}"
     except ModuleNotFoundError as error:
         if error.name.partition(".")[0] not in ("matplotlib", "numpy", "PIL", "scipy", "tensorflow", "tqdm"):
             raise
-        sentence = f"the package {error.name} is not installed here: run `make lab` once and start this with .venv/bin/python"
-    notice(f"{os.path.basename(sys.argv[0])}: " + sentence.replace("\n", "\\n"))
+        sentence = f"the package {error.name} is not installed here: run `make lab` once, then use .venv/bin/python"
+    notice(f"{program()}: " + sentence.replace("\n", "\\n"))
     return 2
 
 
 def _interruptible(main):
-    """Call `main`. Whatever it raises once Ctrl-C was pressed becomes a KeyboardInterrupt.
+    """Call `main`. After Ctrl-C, turn any exception that it raises into a KeyboardInterrupt.
 
-    A KeyboardInterrupt may be raised below compiled code, which turns it into an error of its own (SystemError,
-    InvalidArgumentError), or where nothing can be raised, in a `__del__`: the process then ends at once.
+    Compiled code may turn a KeyboardInterrupt into an error of its own (SystemError, InvalidArgumentError). Where an
+    exception cannot propagate, as in a `__del__`, the process ends at once.
     """
     pressed = []
 
@@ -172,7 +182,7 @@ def _interruptible(main):
         os._exit(130)
 
     interrupt_before, unraisable_before = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if interrupt_before is signal.default_int_handler:  # a shell has its background jobs ignore Ctrl-C
+    if interrupt_before is signal.default_int_handler:  # shells make background jobs ignore Ctrl-C
         signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = unraisable
     try:
@@ -190,9 +200,9 @@ def _interruptible(main):
 
 @contextlib.contextmanager
 def interrupt_noted():
-    """Around work that Ctrl-C should not tear: gives a function that tells whether it was pressed.
+    """A context manager that defers Ctrl-C and yields a function that tells whether it was pressed.
 
-    A second Ctrl-C interrupts at once, for whoever cannot wait.
+    A second Ctrl-C interrupts at once.
     """
     pressed = []
 
@@ -201,7 +211,7 @@ def interrupt_noted():
         pressed.append(number)
 
     interrupt_at_once = signal.getsignal(signal.SIGINT)
-    if interrupt_at_once is not signal.SIG_IGN:  # a shell has its background jobs ignore Ctrl-C
+    if interrupt_at_once is not signal.SIG_IGN:  # shells make background jobs ignore Ctrl-C
         signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(pressed)
@@ -210,7 +220,7 @@ def interrupt_noted():
 
 
 def _open_standard_streams():
-    """A program may be started without them (`>&-`): then what it opens first would take their places."""
+    """Open any that are closed (`>&-`): otherwise the first files that the program opens would take their places."""
     for number in range(3):
         try:
             os.fstat(number)

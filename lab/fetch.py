@@ -1,8 +1,8 @@
-"""Fetches the lab's files: the one module that knows an address, and the only one that touches the network.
+"""Fetches the lab's files. No other module contains addresses or uses the network.
 
-A download goes to NAME.XXXXXXXX.part beside its place, one such file for each address, with the server's ETag or
-Last-Modified in a .json beside that: a later run goes on where this one stopped, unless the file on the server is another
-by then. It gets its final name when it is whole, has been read, and holds what it should; until then nothing has that name.
+A download goes to NAME.XXXXXXXX.part in the same folder, one such file for each address, with the server's ETag or
+Last-Modified in a .json beside it: a later run resumes it, unless the file on the server has changed. A file gets its final
+name only when it is complete and its content has been checked.
 """
 
 import contextlib
@@ -30,24 +30,24 @@ from lab.data import gtsrb
 from lab.files import BadInput, notice
 from lab.network import weights
 
-PATIENCE = 10  # seconds to wait for answers, over all addresses and files of a run
-STALL = 30  # seconds in which a download must bring SLOWEST bytes a second
+PATIENCE = 10  # seconds to wait for answers, in total over all addresses and files of a run
+STALL = 30  # seconds over which a download must average SLOWEST bytes per second
 SLOWEST = 1000
 ATTEMPTS = 100  # connections to one address for one file
 BLOCK = 1 << 18  # bytes
-SPARE = 50_000_000  # bytes to leave on the disk
+SPARE = 50_000_000  # bytes to leave free on the disk
 
 AGENT = "alexnet-transfer-learning-lab"
 
 
 class NotFetched(Exception):
-    """A file could not be had from any of its addresses. The message says why, address by address."""
+    """A file could not be fetched from any of its addresses. The message gives the reason for each."""
 
 
 class Source(NamedTuple):
     name: str  # what the file is called in the working directory
     addresses: dict  # address: its published digest, "sha256:..." or "md5:...", or None
-    check: Callable  # called with the path of the whole file; raises BadInput if the content is wrong
+    check: Callable  # called with the path of the complete file; raises BadInput if the content is wrong
 
 
 WEIGHTS = Source("bvlc-alexnet.npy", {
@@ -71,14 +71,14 @@ TEST_ZIP = Source(gtsrb.TEST_ZIP, {
 
 
 class Patience:
-    """How long a run still waits for answers, in seconds: what one address used up, the next ones lack."""
+    """How many seconds a run may still wait for answers, a budget that all its addresses share."""
 
     def __init__(self):
         self.left = PATIENCE
 
 
 def weights_file(source, patience=None):
-    """weights.find for the scripts: "auto" fetches the published weights when they are not here, if that can be done."""
+    """weights.find for the scripts: "auto" also tries to fetch the published weights if they are missing."""
     if source != "auto" or files.find(weights.PUBLISHED) or _offline():
         return weights.find(source)
     try:
@@ -89,9 +89,9 @@ def weights_file(source, patience=None):
 
 
 def data_path(source, patience):
-    """gtsrb.find for the scripts: "auto" fetches GTSRB's training photos when they are not here, if that can be done.
+    """gtsrb.find for the scripts: "auto" also tries to fetch GTSRB's training photos if they are missing.
 
-    None stands for the signs that the lab draws itself: "builtin", and "auto" when there is nothing else.
+    None stands for the signs that the lab draws: for "builtin", and for "auto" if there are no photos.
     """
     if source == "builtin":
         return None
@@ -112,19 +112,19 @@ def _offline():
 
 
 def fetch(sources, patience):
-    """The Path of the first of `sources` that can be had, fetched into the working directory. Raises NotFetched."""
+    """Fetch the first of `sources` that is available into the working directory and return its Path. Raises NotFetched."""
     name = sources[0].name
     try:
         files.make_folder(Path())
         with _one_process_at_a_time(patience):
             return _fetch(sources, patience)
-    except (OSError, BadInput) as error:  # of the folder's: what goes wrong with an address is told by `_fetch`
+    except (OSError, BadInput) as error:  # from the folder: `_fetch` handles errors of an address
         raise NotFetched(f"{name} could not be fetched ({_reason(error)})") from error
 
 
 def _fetch(sources, patience):
     for source in sources:
-        if os.path.lexists(source.name):  # another process has just fetched it, or the user put there what is no file
+        if os.path.lexists(source.name):  # another process has just fetched it, or the name is taken
             return files.check(source.name, source.name)
     addresses = [(source, address) for source in sources for address in source.addresses]
     reasons = []
@@ -132,25 +132,25 @@ def _fetch(sources, patience):
         part = _part(source, address)
         try:
             if patience.left < 0.01:
-                raise _Slow(f"not asked, since others had not answered in {PATIENCE} seconds")
+                raise _Slow(f"not tried: others used up the {PATIENCE} seconds allowed for answers")
             return _fetch_from(source, address, part, patience, share=1 / (len(addresses) - i))
         except (OSError, http.client.HTTPException, ValueError) as error:
             reasons.append(f"{urlsplit(address).netloc}: {_reason(error)}")
-            if not _read_state(part):  # it could not be gone on with
+            if not _read_state(part):  # it could not be resumed
                 _remove(part)
     raise NotFetched(f"{sources[0].name} could not be fetched ({'; '.join(reasons)})")
 
 
 class _Slow(OSError):
-    """A download that hardly flows: left for another address."""
+    """A download that is too slow: the next address is tried."""
 
 
 class _Cut(OSError):
-    """A connection that ended early: taken up again where it ended."""
+    """A connection that ended early: the download is resumed."""
 
 
 def _reason(error):
-    """A few words on what went wrong, in one line whatever a server sends."""
+    """What went wrong, in a few words on one line, whatever the server sent."""
     if isinstance(error, urllib.error.HTTPError):
         reason = f"{error.code} {error.reason}"
     else:
@@ -164,7 +164,7 @@ def _reason(error):
 
 @contextlib.contextmanager
 def _one_process_at_a_time(patience):
-    """A lock on the working directory, which ends with the process, however that ends. Raises OSError if it is kept."""
+    """Lock the working directory; the lock ends with the process, even if that is killed. Raises OSError if it stays locked."""
     folder = os.open(".", os.O_RDONLY)
     deadline = time.monotonic() + patience.left
     try:
@@ -182,9 +182,9 @@ def _one_process_at_a_time(patience):
 
 
 def _fetch_from(source, address, part, patience, share):
-    """The Path of `source`, fetched from `address` by way of `part`, checked and under its final name.
+    """Fetch `source` from `address` into `part`, check it, give it its final name and return its Path.
 
-    Raises what went wrong.
+    Raises OSError, http.client.HTTPException or ValueError.
     """
     pace = _Pace()
     for _ in range(ATTEMPTS):
@@ -193,7 +193,7 @@ def _fetch_from(source, address, part, patience, share):
             _download(address, part, source.name, patience, share, pace)
             break
         except _Cut:
-            if _size(part) <= before:  # no use to go on here; the part stays for another day
+            if _size(part) <= before:  # no progress: give up on this address, but keep the part for a later run
                 raise
     else:
         raise _Cut(f"the connection broke {ATTEMPTS} times")
@@ -202,16 +202,16 @@ def _fetch_from(source, address, part, patience, share):
     published = source.addresses[address]
     try:
         if published and published not in digests:
-            raise BadInput("the file there is not the published one")
+            raise BadInput("the downloaded file does not match its published digest")
         source.check(part)
     except BadInput as error:
         _remove(part)
-        raise BadInput(str(error).replace(str(part), "the file there")) from error
+        raise BadInput(str(error).replace(str(part), "the downloaded file")) from error
     try:
-        os.link(part, source.name)  # a rename would replace a file that the user has put there meanwhile
+        os.link(part, source.name)  # a rename would overwrite a file created during the download
     except FileExistsError as error:
-        raise BadInput(f"a {source.name} that was put there meanwhile is kept") from error
-    except OSError:  # a file system without links
+        raise BadInput(f"another {source.name} appeared during the download and is kept") from error
+    except OSError:  # a file system without hard links
         part.rename(source.name)
     verified = set(digests) & set(source.addresses.values())
     notice(f"{source.name}: {'verified' if verified else 'content checked'}, SHA-256 {digests[0].partition(':')[2]}, "
@@ -222,7 +222,7 @@ def _fetch_from(source, address, part, patience, share):
 
 
 def _download(address, part, name, patience, share, pace):
-    """Bring `part` to the whole file at `address`, from where it stopped if that can be. Raises what went wrong."""
+    """Download the file at `address` into `part`, resuming it if possible. Raises the same errors as `_fetch_from`."""
     state = _read_state(part)
     have = _size(part) if state else 0
     if state and have == state["length"]:
@@ -236,42 +236,42 @@ def _download(address, part, name, patience, share, pace):
         request.add_header("If-Range", state["validator"])
     try:
         response = _open(request, patience, share)
-        goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
-        unusable = goes_on and not (have and _continues(response, have, state))
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        unusable = resumed and not (have and _continues(response, have, state))
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         unusable = True
     if unusable and not have:
-        raise BadInput("a part was sent although all was asked for")
-    if unusable:  # then all of it, from the start
+        raise BadInput("the server sent a range response to a request for the whole file")
+    if unusable:  # start over
         _remove(part)
         return _download(address, part, name, patience, share, pace)
 
-    if goes_on:
+    if resumed:
         _check_disk(state["length"] - have)
-    else:  # no part was asked for, or the file has changed
+    else:  # a new download, or the file on the server has changed
         have, state = 0, _start(response, part)
     if have == 0:
-        size = f"{state['length'] / 1e6:.1f} MB" if state["length"] else "of unknown size"
+        size = f"{state['length'] / 1e6:.1f} MB" if state["length"] else "unknown size"
         notice(f"Fetching {name} ({size}) from {urlsplit(address).netloc}")
     _copy(response, part, have, state["length"], name, pace)
 
 
 def _continues(response, have, state):
-    """Whether a 206 goes on at byte `have` of the same file: some servers heed Range and not If-Range."""
+    """Whether a 206 response continues the same file at byte `have`: some servers honour Range but ignore If-Range."""
     length, validator = state["length"], state["validator"]
     return (response.headers.get("Content-Range") == f"bytes {have}-{length - 1}/{length}"
             and validator in (response.headers.get("ETag"), response.headers.get("Last-Modified")))
 
 
 def _start(response, part):
-    """The state of a download that begins: what resuming it will take, written beside `part`, which is emptied."""
+    """Remove `part` and return the state of a new download, which is also saved beside `part` so that it can be resumed."""
     if response.headers.get_content_type() == "text/html":
-        raise BadInput("a web page is there instead of the file")
+        raise BadInput("the server sent a web page instead of the file")
     length = response.headers.get("Content-Length", "")
     if length and not re.fullmatch(r"[0-9]{1,10}", length):
-        raise BadInput("the length of the file is no sensible number")
+        raise BadInput("the server sent an invalid Content-Length")
     etag = response.headers.get("ETag", "")
     state = {"validator": etag if etag.startswith('"') else response.headers.get("Last-Modified"),
              "length": int(length) if length else None}
@@ -283,23 +283,23 @@ def _start(response, part):
 
 
 class _Pace:
-    """Notices when a download hardly flows, over all connections that it takes."""
+    """Measures the speed of a download, over all its connections."""
 
     def __init__(self):
         self.start, self.bytes = time.monotonic(), 0
 
     def count(self, size):
-        """`size` more bytes have come. Raises _Slow if too few have in the last STALL seconds."""
+        """Count `size` more bytes. Raises _Slow if too few have arrived in the last STALL seconds."""
         self.bytes += size
         elapsed = time.monotonic() - self.start
         if elapsed > STALL:
             if self.bytes < SLOWEST * elapsed:
-                raise _Slow(f"only {self.bytes} bytes came in {elapsed:.0f} seconds")
+                raise _Slow(f"only {self.bytes} bytes arrived in {elapsed:.0f} seconds")
             self.start, self.bytes = time.monotonic(), 0
 
 
 def _copy(response, part, have, length, name, pace):
-    """Append the rest of the response to `part`. Raises _Cut when it ends early and _Slow when it hardly flows."""
+    """Append the response to `part`. Raises _Cut if it ends early and _Slow if it is too slow."""
     with part.open("ab") as file, tqdm(total=length, initial=have, desc=name, unit="B", unit_scale=True, disable=None,
                                        leave=False) as progress:
         for block in _blocks(response):
@@ -319,9 +319,9 @@ def _copy(response, part, have, length, name, pace):
 
 
 def _blocks(response):
-    """The bytes of the response as they come. Raises _Slow when none come, _Cut when the connection breaks.
+    """The bytes of the response as they arrive. Raises _Slow if none arrive, _Cut if the connection breaks.
 
-    A thread reads them: a socket's time-out starts anew with every byte, also with those that carry nothing.
+    A thread reads them, because every byte restarts a socket's timeout, even one that carries no content.
     """
     blocks = queue.Queue(maxsize=16)
 
@@ -331,7 +331,7 @@ def _blocks(response):
                 while block := response.read1(BLOCK):
                     blocks.put(block)
             blocks.put(b"")
-        except Exception as error:  # whatever it is, it is raised below
+        except Exception as error:  # raised below
             blocks.put(error)
 
     threading.Thread(target=read, daemon=True).start()
@@ -339,7 +339,7 @@ def _blocks(response):
         try:
             block = blocks.get(timeout=STALL)
         except queue.Empty:
-            raise _Slow(f"nothing came for {STALL} seconds") from None
+            raise _Slow(f"nothing arrived for {STALL} seconds") from None
         if isinstance(block, Exception):
             raise _Cut("the connection broke") from block
         if not block:
@@ -348,13 +348,16 @@ def _blocks(response):
 
 
 def _open(request, patience, share):
-    """The answer to `request`, given up after a `share` of the patience that is left: a look-up of a name knows no time-out."""
+    """The response to `request`. Raises TimeoutError after `share` (0 to 1) of the patience that is left.
+
+    A thread asks, because a host name lookup has no timeout.
+    """
     answers = queue.SimpleQueue()
 
     def ask():
         try:
             answers.put(urllib.request.build_opener().open(request, timeout=STALL))
-        except Exception as error:  # whatever it is, it is raised below
+        except Exception as error:  # raised below
             answers.put(error)
 
     start = time.monotonic()
@@ -372,7 +375,7 @@ def _open(request, patience, share):
 def _check_disk(needed):
     free = shutil.disk_usage(".").free
     if free < needed + SPARE:
-        raise BadInput(f"{(needed + SPARE) / 1e6:.0f} MB of disk are needed and {free / 1e6:.0f} MB are free")
+        raise BadInput(f"{(needed + SPARE) / 1e6:.0f} MB of disk space is needed, but only {free / 1e6:.0f} MB is free")
 
 
 def _digests(path):
@@ -386,7 +389,7 @@ def _digests(path):
 
 
 def _part(source, address):
-    """Where a download of `source` from `address` goes until it is whole."""
+    """The Path of an unfinished download of `source` from `address`."""
     return Path(f"{source.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
 
 
@@ -395,7 +398,7 @@ def _state_path(part):
 
 
 def _read_state(part):
-    """What `_start` wrote for `part`, or None: then the download cannot be resumed."""
+    """The state that `_start` saved for `part`, or None if the download cannot be resumed."""
     try:
         state = json.loads(_state_path(part).read_text())
         return state if isinstance(state["validator"], str) and isinstance(state["length"], int) else None
@@ -413,7 +416,7 @@ def _remove(part):
             path.unlink(missing_ok=True)
 
 
-# What each word on the command line means: names under which it may be here already, and where it is had from.
+# For each word on the command line: the names under which a file may already be here, and where to fetch it from.
 FILES = {
     "weights": [(weights.PUBLISHED, [WEIGHTS])],
     "train": [(gtsrb.TRAINING, [TRAIN, TRAIN_ZIP])],
@@ -422,7 +425,7 @@ FILES = {
 
 
 def main(arguments=None):
-    parser = command_line.Parser(description="Fetch files of the lab into this folder: AlexNet's published weights, "
+    parser = command_line.Parser(description="Fetch the lab's files into this folder: AlexNet's published weights, "
                                              "GTSRB's training photos, GTSRB's test photos with their labels.")
     parser.add_argument("files", nargs="+", choices=FILES, metavar="weights|train|test", help="what to fetch")
     args = parser.parse_args(arguments)

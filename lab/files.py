@@ -1,4 +1,4 @@
-"""The user's files: checked before they are read, whole when they are written, and what to say of them."""
+"""Checks files before they are read, writes them atomically, and reports what is wrong with them."""
 
 import contextlib
 import errno
@@ -8,36 +8,36 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]  # the top level, with the pages and the files that the lab ships
+HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scripts and the files that come with the lab
 DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 class BadInput(ValueError):
-    """A file or an argument that cannot be used. The message is one sentence: which it is, what is wrong, what to do."""
+    """A file or an argument that cannot be used. The message is one sentence: which one, what is wrong, what to do."""
 
 
 def notice(text):
-    """Tell the user something that is no result: a line on stderr."""
+    """Print `text`, which is not a result, as one line on stderr."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except OSError:  # nobody listens
+    except OSError:  # stderr is closed or full
         pass
 
 
 def shorten(value):
-    """`value` as text for a sentence, which stays a sentence whatever a file holds."""
+    """`value` as text of at most 80 characters, short enough for a message even if a damaged file supplies it."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def reason(error):
-    """Why a file could not be written, as words for a sentence: from an OSError, or a tf.errors.OpError."""
+    """Why a file could not be written, in a few words for a message. `error` is an OSError or a tf.errors.OpError."""
     full = getattr(error, "errno", None) in DISK_FULL or type(error).__name__ == "ResourceExhaustedError"
     return "the disk is full" if full else getattr(error, "strerror", None) or type(error).__name__
 
 
 def find(names):
-    """The first of `names` (str) in the working directory, else beside the code, as a Path; None where there is none."""
+    """The Path of the first of `names` (str) in the working directory, else in the repository root; None if there is none."""
     for folder in (Path(), HERE):
         for name in names:
             if (folder / name).exists():
@@ -46,35 +46,36 @@ def find(names):
 
 
 def check(path, purpose):
-    """`path` as a Path if a file that holds something is there. `purpose` (str) says what it should be, for the error.
+    """Return `path` as a Path, after checking that it is a readable, non-empty file.
 
     path: str, pathlib.Path, or zipfile.Path for a file in an archive.
+    purpose: str, what the file should hold, for the error message.
 
-    Raises BadInput for a missing file, a folder, a device, an empty file, or one that may not be read.
+    Raises BadInput for a missing file, a folder, a device, an empty file, or one that cannot be read.
     """
     path = Path(path) if isinstance(path, (str, os.PathLike)) else path
     try:
         if path.is_dir():
-            raise BadInput(f"{path} is a folder: {purpose} is one file")
+            raise BadInput(f"{path} is a folder, but {purpose} must be one file")
         if not path.is_file():
             state = "is not a regular file" if path.exists() else "does not exist"
-            raise BadInput(f"{path} {state}: name a file that holds {purpose}")
+            raise BadInput(f"{path} {state}: check the name, or put {purpose} there")
         with path.open("rb") as file:
             if not file.read(1):
-                raise BadInput(f"{path} is empty: get {purpose} again")
+                raise BadInput(f"{path} is empty: get the file again")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     return path
 
 
 def check_absent(path):
-    """Raise BadInput if anything is at `path`, so that what is written there replaces nothing."""
+    """Raise BadInput if `path` exists, so that writing there overwrites nothing."""
     if os.path.lexists(path):
-        raise BadInput(f"{path} is there already: name a new one, or move that one away")
+        raise BadInput(f"{path} already exists: choose another name, or move it away")
 
 
 def sha256(path):
-    """The SHA-256 of the file `path`, in 64 hexadecimal digits."""
+    """The SHA-256 of the file `path`, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -83,19 +84,19 @@ def sha256(path):
 
 
 def check_name(path):
-    """Raise BadInput for the name of a folder in which TensorFlow could not save, or not find, a file."""
+    """Raise BadInput if TensorFlow could not save files in a folder named `path`, or could not find them there."""
     if set(str(path)) & set("*?[\\"):
-        raise BadInput(f"{path}: TensorFlow takes *, ?, [ and \\ in a name for a pattern; name another folder")
+        raise BadInput(f"{path}: TensorFlow reads *, ?, [ and \\ in a name as a pattern; name another folder")
     try:
         os.fsencode(path).decode()
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} cannot be written to: its name is no text; name another folder") from error
+        raise BadInput(f"{path} cannot be written to: its name is not valid UTF-8; name another folder") from error
 
 
 def make_folder(path):
-    """`path` as a Path to a folder in which TensorFlow can save and find a file; the folder is created when missing.
+    """Create the folder `path` if it is missing, check that TensorFlow can save files in it, and return it as a Path.
 
-    Raises BadInput when it cannot be, so that a script finds out before its work and not after it.
+    Raises BadInput if it cannot, so that a script fails before its work rather than after it.
     """
     path = Path(path)
     check_name(path)
@@ -112,16 +113,16 @@ def make_folder(path):
 
 
 def write_json(path, value):
-    """Write `value` to `path` as JSON, atomically: a reader finds the old file or the whole new one."""
+    """Write `value` to `path` as JSON, atomically: a reader sees either the old file or the complete new one."""
     with replacing(path) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """A binary file to write in a `with` block, after which it is at `path`, whole; after an error nothing has changed.
+    """Write a file atomically: a context manager that yields a binary file and moves it to `path` at the end.
 
-    Raises BadInput when it cannot be written.
+    After an exception `path` is unchanged. Raises BadInput if the file cannot be written.
     """
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")

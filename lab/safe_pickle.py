@@ -1,12 +1,12 @@
-"""Reads pickled NumPy arrays without running anything that the file says.
+"""Reads pickled NumPy arrays without running any code from the file.
 
-pickle.load calls whatever functions a file names, so a file from the internet can do what its author likes. The files of
-the lab (bvlc-alexnet.npy, train.p) need six names, all NumPy's way to say "here is an array". Those six are answered by
-functions of this module, which check every size against the bytes that are really there; any other name, and every
-pickle instruction that could call or change anything else, ends the reading before it takes effect.
+pickle.load calls whatever functions a file names, so a file from the internet can run any code. The lab's files
+(bvlc-alexnet.npy, train.p) need six names, with which NumPy pickles arrays. This module replaces them by functions of its
+own, which check every size against the bytes actually in the file. Any other name, and any pickle instruction that could
+call or change something else, raises an error before it takes effect.
 
-The reader is the standard library's own Python unpickler with the dangerous instructions taken out or replaced. (The C
-one takes memory for sizes that a file merely claims, and holds Python 2's byte strings twice.)
+The reader is the standard library's Python unpickler with the dangerous instructions removed or replaced. (The C unpickler
+allocates whatever size a file claims, and holds Python 2's byte strings twice.)
 """
 
 import math
@@ -22,22 +22,22 @@ from lab.files import BadInput
 def load(file, name):
     """The object pickled in the rest of the binary `file`: dicts, lists, tuples, numbers, strings and NumPy arrays.
 
-    `name` (str) names the file in errors. Protocols 0 to 5, written by Python 2 or 3, under old or new NumPy. Arrays
-    are read-only views of the bytes read: no large one is copied. Python 2's `str` becomes bytes, but dict keys are always str.
+    `name` (str) names the file in errors. Reads protocols 0 to 5, from Python 2 or 3 and any NumPy. Large arrays are not
+    copied: they are read-only views of the bytes read. Python 2's `str` becomes bytes, but dict keys are always str.
 
-    Raises BadInput when the pickle names anything but NumPy's array constructors, is damaged or is cut short.
+    Raises BadInput if the pickle names anything but NumPy's array constructors, is damaged or is cut short.
     """
     try:
         bounded = _Bounded(file)
         return _Unpickler(bounded, bytes_in_file=bounded.left).load()
     except BadInput as error:
         raise BadInput(f"{name} {error}") from error
-    except Exception as error:  # a damaged pickle can fail in any of the reader's instructions, in any way
-        raise BadInput(f"{name} is damaged, cut short or no pickle of arrays: get the file again") from error
+    except Exception as error:  # a damaged pickle can fail anywhere, with any error
+        raise BadInput(f"{name} is damaged, cut short or not a pickle of arrays: get the file again") from error
 
 
 class _Bounded:
-    """A file that refuses to read more than it holds, before a buffer of the claimed size is made."""
+    """A file that raises EOFError for a read past its end, before a buffer of that size is allocated."""
 
     def __init__(self, file):
         start = file.tell()
@@ -58,12 +58,12 @@ class _Bounded:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: numbers, truth values and objects only. Byte order arrives by `set_state`."""
+    """Stands in for numpy.dtype: only numbers, booleans and objects. `set_state` sets the byte order."""
 
     def __init__(self, code, align=False, copy=False):
         self._code, self._order = _text(code), "="
         if self._code not in _DTYPES:
-            raise BadInput("holds an array of a type that is no number: get the file from its publisher again")
+            raise BadInput("holds an array of an unsupported type: get the file again from its publisher")
 
     def set_state(self, state):
         self._order = _text(state[1])
@@ -76,14 +76,14 @@ _DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 O O8".split())
 
 
 def _set_array_state(array, state):
-    """What ndarray.__setstate__ does, after a check of the claimed shape against the data."""
-    *_, shape, dtype, fortran_order, data = state  # a version number may precede them
+    """Call ndarray.__setstate__ after checking the claimed shape against the data."""
+    *_, shape, dtype, fortran_order, data = state  # there may be a version number first
     dtype = dtype.numpy()
-    if dtype.hasobject:  # np.save wraps its one object in such an array
+    if dtype.hasobject:  # np.save wraps a single object, such as a dict, in one
         if not (shape == () and len(data) == 1 and isinstance(data[0], dict)):
-            raise BadInput("holds an array of objects where numbers belong: get the file from its publisher again")
+            raise BadInput("holds an array of objects where numbers belong: get the file again from its publisher")
     elif math.prod(_shape(shape)) * dtype.itemsize != len(_bytes(data)):
-        raise BadInput("claims an array of another size than the data in it: get the file again")
+        raise BadInput("holds an array whose shape does not match its data: get the file again")
     array.__setstate__((1, shape, dtype, bool(fortran_order), data))
     array.flags.writeable = False
 
@@ -94,7 +94,7 @@ def _reconstruct(subtype, shape, typecode):
 
 
 def _frombuffer(buffer, dtype, shape, order, axis_order=None):
-    """numpy.core.numeric._frombuffer, by which protocol 5 says a contiguous array."""
+    """numpy.core.numeric._frombuffer: a contiguous array in protocol 5."""
     array = np.frombuffer(_bytes(buffer), dtype.numpy())
     if order == "K":
         return array.reshape(_shape(shape)).transpose(axis_order)
@@ -107,7 +107,7 @@ def _scalar(dtype, data):
 
 
 def _encode(text, encoding):
-    """_codecs.encode, by which Python 3 writes bytes for Python 2 to read."""
+    """_codecs.encode: bytes, as Python 3 pickles them in protocols that Python 2 reads."""
     return text.encode("latin1")
 
 
@@ -123,18 +123,18 @@ def _text(data):
 
 def _shape(shape):
     if len(shape) > 32 or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise BadInput("claims an array of an impossible shape: get the file again")
+        raise BadInput("holds an array of an impossible shape: get the file again")
     return shape
 
 
-_ARRAY_TYPE = object()  # numpy.ndarray, which is named but never called
+_ARRAY_TYPE = object()  # numpy.ndarray, which pickles name but never call
 
 _CONSTRUCTORS = {
     ("numpy", "ndarray"): _ARRAY_TYPE,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
 }
-for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+for _core in ("numpy.core", "numpy._core"):  # before NumPy 2 and since
     _CONSTRUCTORS |= {
         (f"{_core}.multiarray", "_reconstruct"): _reconstruct,
         (f"{_core}.multiarray", "scalar"): _scalar,
@@ -154,27 +154,27 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file, bytes_in_file):
         super().__init__(file, encoding="bytes")
-        self._allowance = 2 * bytes_in_file  # each array's data, and the string that protocol 2 keeps it in
+        self._allowance = 2 * bytes_in_file  # protocol 2 spends an array's bytes twice: to encode and to build
 
     def spend(self, data):
-        """Arrays made again and again from the same bytes of a small file could fill the memory."""
+        """Charge `data` to the allowance: a small file could fill the memory by building arrays from the same bytes."""
         self._allowance -= len(data)
         if self._allowance < 0:
-            raise BadInput("holds more data in its arrays than bytes: get the file from its publisher again")
+            raise BadInput("claims more array data than the file holds: get the file again from its publisher")
 
     def find_class(self, module, name):
         try:
             return _CONSTRUCTORS[module, name]
         except KeyError:
             shown = f"{module}.{name}".encode("unicode_escape").decode()[:80]
-            raise BadInput(f"asks to call {shown}, which no file of arrays needs: nothing of it was run, do not trust "
-                           "the file and get it from its publisher again") from None
+            raise BadInput(f"asks to call {shown}, which no file of arrays needs: none of its code was run; do not "
+                           "trust the file, and get it again from its publisher") from None
 
     def load_reduce(self):
         arguments = self.stack.pop()
         constructor = self.stack[-1]
         if not any(constructor is known for known in _CONSTRUCTORS.values()):
-            raise BadInput("calls something that is no array constructor: do not trust the file")
+            raise BadInput("calls something other than an array constructor: do not trust the file")
         self.spend(arguments[0] if constructor in (_encode, _frombuffer) else b"")
         self.stack[-1] = constructor(*arguments)
     dispatch[pickle.REDUCE[0]] = load_reduce
@@ -188,12 +188,12 @@ class _Unpickler(pickle._Unpickler):
         elif isinstance(target, _Dtype):
             target.set_state(state)
         else:
-            raise BadInput("sets the state of something that is no array: do not trust the file")
+            raise BadInput("sets the state of something other than an array: do not trust the file")
     dispatch[pickle.BUILD[0]] = load_build
 
     def load_bytearray8(self):
         size, = struct.unpack("<Q", self.read(8))
-        self.append(self.read(size))  # bytes will do: the arrays are read-only
+        self.append(self.read(size))  # bytes are enough: the arrays are read-only
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def load_setitem(self):
@@ -214,8 +214,8 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.DICT[0]] = load_dict
 
     def set_items(self, items):
-        """Text keys only: hashing what a file has nested a million deep would crash the interpreter."""
+        """Only string keys are allowed: hashing a key nested a million deep would crash the interpreter."""
         for key, value in zip(items[::2], items[1::2]):
             if not isinstance(key, (str, bytes)):
-                raise BadInput("holds a dict whose keys are no names: get the file from its publisher again")
+                raise BadInput("holds a dict whose keys are not strings: get the file again from its publisher")
             self.stack[-1][_text(key)] = value

@@ -1,4 +1,4 @@
-"""What every test needs: the lab's modules on the path, a quiet TensorFlow, and no leftovers in the working directory."""
+"""What every test needs: the lab's modules on the path, a quiet TensorFlow, and an empty working directory."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["LAB_OFFLINE"] = "1"  # the tests need no network: a server of their own answers where fetching is tested
+os.environ["LAB_OFFLINE"] = "1"  # the tests of fetching use a local server
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
@@ -21,13 +21,13 @@ from lab.training import plots  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
-    """Each test runs in an empty folder: no bvlc-alexnet.npy or train.p of the user's can change what it finds."""
+    """Run each test in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def random_weights():
-    """Full-size weights with He's standard deviation, and biases that are not zero."""
+    """Random full-size weights with He's standard deviation, and nonzero biases."""
     rng = np.random.default_rng(0)
     return {layer: (rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[:-1]))),
                     rng.standard_normal(shape[-1], np.float32))
@@ -36,7 +36,7 @@ def random_weights():
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A model folder as a training of two epochs leaves it."""
+    """A model folder after two epochs of training."""
     folder = tmp_path_factory.mktemp("trained")
     write_data(30, folder / "train.p")
     train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "2", "--model", f"{folder}/model"])
@@ -54,9 +54,9 @@ def builtin_weights():
 
 @pytest.fixture
 def call(capsys, monkeypatch, builtin_weights):
-    """Call a script as its command line does: exit status, stdout and stderr.
+    """Call a script as from its command line. Returns exit status, stdout and stderr.
 
-    What is slow and the same each time is left out: a training's pictures stay empty, the built-in weights are read once.
+    To save time, training draws only empty pictures, and the built-in weights are read once.
     """
     for picture in ("history", "confusion", "mistakes"):
         monkeypatch.setattr(plots, picture, lambda path, *data: Path(path).touch())

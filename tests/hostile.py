@@ -1,8 +1,8 @@
-"""Objects that run code when a pickle of them is read the usual way."""
+"""Objects that run code when pickle.load reads them."""
 
 
 class RunsCode:
-    """Pickled as a call, by default one that leaves a file `pwned` in the working directory."""
+    """Pickled as a call, by default one that creates a file `pwned` in the working directory."""
 
     def __init__(self, function=exec, *arguments):
         self.call = function, arguments or ("open('pwned', 'w')",)

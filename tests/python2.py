@@ -1,4 +1,4 @@
-"""Pickles as Python 2 and its NumPy wrote them, made instruction by instruction: str and bytes are both BINSTRING."""
+"""Writes pickles as Python 2 and its NumPy did, opcode by opcode: str and bytes both become BINSTRING."""
 
 import struct
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def dump(value):
-    """`value` (dicts, lists, str, int and arrays) pickled by protocol 2 of Python 2."""
+    """`value` (dicts, lists, str, int and arrays) as Python 2 pickled it, in protocol 2."""
     return b"\x80\x02" + _dump(value) + b"."
 
 
 def npy(value):
-    """A .npy of one object, `value`, as Python 2's np.save wrote it."""
+    """The .npy file of one object, `value`, as Python 2's np.save wrote it."""
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(117) + b"\n"
     array = np.array(value, object)
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\x80\x02" + _dump(array) + b"."

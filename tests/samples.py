@@ -1,4 +1,4 @@
-"""Photos to train on, what a training has saved and an export answers, and what a script may say of a mistake."""
+"""Helpers: photos to train on, what training has saved, the answers of an export, and the message for a mistake."""
 
 import os
 import pickle
@@ -13,7 +13,7 @@ from lab.training import checkpoints
 
 
 def mistake(err):
-    """The sentence behind the notices, which is the only one that a mistake gets."""
+    """The last line of `err`, the error message, after checking that only known notices precede it."""
     *notices, sentence = err.splitlines()
     known = "AlexNet weights", "These weights know", "This accuracy is optimistic", "If these photos"
     assert all(notice.startswith(known) for notice in notices)
@@ -21,7 +21,7 @@ def mistake(err):
 
 
 def saved(folder="model"):
-    """The bytes of all variables in the checkpoint of a model folder, and its history."""
+    """The bytes of each variable in the checkpoint of a model folder, {name: bytes}, and its history."""
     state = checkpoints.read(folder)
     reader = tf.train.load_checkpoint(f"{folder}/{state['checkpoint']}")
     return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}, state["history"]
@@ -39,7 +39,7 @@ assert "alexnet" not in sys.modules
 
 
 def served(folder, photos):
-    """What the SavedModel in `folder` answers to `photos` in a process that cannot find the lab's code: a dict of arrays."""
+    """The outputs of the SavedModel in `folder` for `photos`, {name: array}, from a process without the lab's code."""
     files = [Path(folder).with_name(name) for name in ("photos.npy", "served.npz")]
     np.save(files[0], photos)
     subprocess.run([sys.executable, "-c", SERVE, folder, *files], check=True, env=os.environ | {"PYTHONPATH": ""})
@@ -47,7 +47,7 @@ def served(folder, photos):
 
 
 def write_data(count=90, path="train.p"):
-    """A train.p of `count` blurred colours, five signs: enough to be learned."""
+    """Write a train.p of `count` noisy colour patterns in five classes, easy to learn. Returns its features and labels."""
     rng = np.random.default_rng(0)
     labels = rng.choice([2, 14, 25, 38, 42], count)
     colours = rng.integers(0, 256, (43, 4, 4, 3))[labels] + rng.integers(-20, 21, (count, 4, 4, 3))

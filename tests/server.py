@@ -1,4 +1,4 @@
-"""A web server on 127.0.0.1 that misbehaves as told."""
+"""A web server on 127.0.0.1 that misbehaves on request."""
 
 import http.server
 import threading
@@ -6,18 +6,18 @@ import time
 
 
 class Server:
-    """Serves `content` at every path. What a test sets:
+    """Serves `content` at every path. A test may set these attributes:
 
-    etag, modified: the validators it sends, "" for none; ranges: whether it honours Range; cut: how many bytes each
-    connection sends before it breaks, from the front of the list; stop_after: how many bytes come before no more does;
-    pace: seconds between bytes; spread: seconds over which a body is sent; status, headers: of the answer; silent: accept
-    and never answer; deaf: heed Range and not If-Range. `requests` collects the headers that came.
+    etag, modified: the validators it sends, "" for none; ranges: whether it honours Range; cut: a list of how many bytes
+    each connection sends before it breaks; stop_after: how many bytes it sends before it stalls; pace: seconds between
+    bytes; spread: seconds over which it sends a body; status, headers: of the response; silent: accept and never answer;
+    ignores_if_range: honour Range but ignore If-Range. `requests` collects the headers of the requests.
     """
 
     def __init__(self, content):
         self.content, self.etag, self.modified, self.ranges = content, '"1"', "", True
         self.cut, self.pace, self.status, self.headers, self.silent = [], 0, 200, {}, False
-        self.stop_after, self.spread, self.deaf = None, 0, False
+        self.stop_after, self.spread, self.ignores_if_range = None, 0, False
         self.requests = []
         handler = type("Handler", (_Handler,), {"server_state": self})
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -46,7 +46,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         content, start, status = state.content, 0, state.status
         asked = self.headers.get("Range")
         same = self.headers.get("If-Range") in (state.etag or None, state.modified or None)
-        if asked and state.ranges and (same or state.deaf):
+        if asked and state.ranges and (same or state.ignores_if_range):
             start, status = int(asked.removeprefix("bytes=").removesuffix("-")), 206
         self.send_response(status)
         if status == 206:
@@ -69,5 +69,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(60)
         except OSError:
-            pass  # the client has had enough
+            pass  # the client has closed the connection
         self.close_connection = True

@@ -1,4 +1,4 @@
-"""alexnet.py is BVLC AlexNet: each layer against SciPy or NumPy in float64, the shapes against the published table."""
+"""alexnet.py is BVLC AlexNet: its layers agree with SciPy or NumPy in float64, its shapes with the published table."""
 
 import functools
 
@@ -16,7 +16,7 @@ from lab.network.fast_layers import compiled_lrn, resized_conv
 from lab.network.preprocessing import subtract_mean
 from lab.network.variables import variable
 
-TABLE = {  # the output of each layer, docs of BVLC AlexNet with a SAME conv1
+TABLE = {  # each layer's output shape, as documented for BVLC AlexNet, with a SAME conv1
     "conv1": (57, 57, 96), "norm1": (57, 57, 96), "pool1": (28, 28, 96),
     "conv2": (28, 28, 256), "norm2": (28, 28, 256), "pool2": (13, 13, 256),
     "conv3": (13, 13, 384), "conv4": (13, 13, 384), "conv5": (13, 13, 256), "pool5": (6, 6, 256),
@@ -25,7 +25,7 @@ TABLE = {  # the output of each layer, docs of BVLC AlexNet with a SAME conv1
 
 
 def evaluate(build, *arrays):
-    """The value of `build(*tensors)`, its variables initialised, for `arrays` fed in place of the tensors."""
+    """Initialise the variables of `build(*tensors)` and return its value for `arrays` fed as the tensors."""
     with tf.Graph().as_default(), tf.Session() as session:
         placeholders = [tf.placeholder(tf.float32, array.shape) for array in arrays]
         output = build(*placeholders)
@@ -43,7 +43,7 @@ def error(ours, theirs):
 
 
 def same_padding(size, kernel, stride):
-    """Zeros before and after: as few as give ceil(size / stride) outputs, the odd one after."""
+    """Zeros before and after: as few as give ceil(size / stride) outputs; an odd one comes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -60,7 +60,7 @@ def scipy_conv(x, W, b, stride, groups, same=True):
 
 
 def numpy_conv(x, W, b, stride, groups):
-    """The same for many channels: a matrix product over sliding windows."""
+    """The same, faster for many channels: a matrix product over sliding windows."""
     padding = [same_padding(size, kernel, stride) for size, kernel in zip(x.shape[:2], W.shape[:2])]
     x = np.pad(x.astype(np.float64), [*padding, (0, 0)])
     halves = []
@@ -85,8 +85,8 @@ def scipy_max_pool(x):
     (28, 5, 1, 2),    # conv2
     (13, 3, 1, 1),    # conv3
     (13, 3, 1, 2),    # conv4 and conv5
-    (14, 3, 2, 2),    # an odd zero of SAME padding goes to the end
-    (14, 4, 4, 1),    # with VALID padding the last two pixels go unseen
+    (14, 3, 2, 2),    # the extra zero of an odd SAME padding comes last
+    (14, 4, 4, 1),    # VALID padding ignores the last two pixels
     (15, 3, 2, 1),
 ])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -206,13 +206,13 @@ def test_it_has_the_published_number_of_parameters_in_trainable_variables(random
                                                "alexnet/conv2/weights:0"]
 
 
-def test_the_weights_do_not_travel_through_the_graph(random_weights):
+def test_the_weights_are_not_stored_in_the_graph(random_weights):
     with tf.Graph().as_default() as graph:
         AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), weights=random_weights)
         assert graph.as_graph_def().ByteSize() < 1_000_000
 
 
-def test_the_labs_calling_order_works_with_the_weights_that_the_project_ships():
+def test_the_labs_calling_order_works_with_the_built_in_weights():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, (None, 227, 227, 3))
         probs = AlexNet(x)
@@ -249,9 +249,9 @@ def test_training_the_variables_never_writes_to_the_callers_arrays(random_weight
             assert np.array_equal(given + np.float32(1), trained)
 
 
-def test_what_happens_to_an_array_later_does_not_happen_to_its_variable():
+def test_changing_an_array_later_does_not_change_its_variable():
     memory = np.zeros(64 + 4 * 1000, np.uint8)
-    start = -memory.ctypes.data % 64  # TensorFlow takes arrays over without a copy where they are aligned
+    start = -memory.ctypes.data % 64  # TensorFlow does not copy aligned arrays
     array = memory[start:start + 4 * 1000].view(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         zeros = variable("zeros", array, tf.float32)
@@ -260,7 +260,7 @@ def test_what_happens_to_an_array_later_does_not_happen_to_its_variable():
         assert not session.run(zeros).any()
 
 
-def test_the_values_come_from_the_cpu_wherever_the_net_is(random_weights):
+def test_initial_values_come_from_the_cpu_even_if_the_network_is_on_a_gpu(random_weights):
     with tf.Graph().as_default() as graph, tf.device("/gpu:0"):
         AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), weights=random_weights)
     devices = {op.type: op.device for op in graph.get_operations()}
@@ -282,7 +282,7 @@ def test_other_features_are_refused_when_the_graph_is_built(features, refusal, r
         AlexNet(features(), weights=random_weights)
 
 
-def test_it_asks_for_a_graph():
+def test_it_must_be_built_in_a_graph():
     with pytest.raises(ValueError, match="Graph"):
         AlexNet(tf.zeros([1, 227, 227, 3]), weights={})
 
@@ -294,10 +294,10 @@ def test_it_asks_for_a_graph():
      r"conv2 weights .*\(5, 5, 96, 256\).*\(5, 5, 48, 256\)"),
     (lambda w: w.update(fc7=(w["fc7"][0], np.zeros(1000, np.float32))), r"fc7 biases .*\(1000,\).*\(4096,\)"),
     (lambda w: w.update(conv1=(w["conv1"][0].astype(np.float64), w["conv1"][1])), "conv1 weights are float64"),
-    (lambda w: w.update(conv3=(w["conv3"][0], np.full(384, np.nan, np.float32))), "conv3 biases .*not finite"),
-    (lambda w: w.update(conv3=(w["conv3"][0], np.float32([-np.inf] + [0] * 383))), "conv3 biases .*not finite"),
+    (lambda w: w.update(conv3=(w["conv3"][0], np.full(384, np.nan, np.float32))), "conv3 biases contain NaN or infinite"),
+    (lambda w: w.update(conv3=(w["conv3"][0], np.float32([-np.inf] + [0] * 383))), "conv3 biases contain NaN or infinite"),
     (lambda w: w.update(conv1=w["conv1"][0]), "conv1 must be a pair"),
-    (lambda w: w.update(conv1=[[1.0], [2.0]]), "conv1 weights are no array"),
+    (lambda w: w.update(conv1=[[1.0], [2.0]]), "conv1 weights must be an array, not list"),
 ])
 def test_weights_that_do_not_fit_are_refused_with_layer_and_shapes(change, refusal, random_weights):
     wrong = dict(random_weights)

@@ -1,4 +1,4 @@
-"""The signs that the lab draws: the same from the same seed, GTSRB's in kind, and enough to run the lab on."""
+"""The signs that the lab draws: reproducible from a seed, similar to GTSRB's, and enough to run the lab."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def drawn():
     return drawn_signs.render(20, seed=1)
 
 
-def test_a_set_has_the_labs_format_and_all_classes_as_often(drawn):
+def test_a_set_has_the_labs_format_and_every_class_equally_often(drawn):
     features, labels = drawn
     assert features.shape == (43 * 20, 32, 32, 3) and features.dtype == np.uint8
     assert labels.dtype == np.int64 and np.array_equal(np.bincount(labels), [20] * 43)
@@ -41,20 +41,20 @@ def test_the_same_seed_draws_the_same_bytes_in_another_process_and_another_seed_
                 f"print(hashlib.sha256(render(2, {seed})[0]).hexdigest())")
         return subprocess.check_output([sys.executable, "-c", code], cwd=files.HERE, text=True).strip()
 
-    ours = hashlib.sha256(drawn[0][:86]).hexdigest()  # a larger set begins with a smaller one's photos
+    ours = hashlib.sha256(drawn[0][:86]).hexdigest()  # a larger set begins with the signs of a smaller one
     assert digest(1) == ours != digest(2)
 
 
-def test_neither_the_threads_nor_a_larger_count_change_the_photos(drawn, monkeypatch):
+def test_neither_the_number_of_threads_nor_the_count_changes_the_signs(drawn, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert np.array_equal(drawn_signs.render(3, seed=1)[0], drawn[0][:43 * 3])
 
 
-def test_no_photo_is_drawn_twice(drawn):
+def test_no_two_signs_are_identical(drawn):
     assert len({photo.tobytes() for photo in drawn[0]}) == len(drawn[0])
 
 
-@pytest.mark.parametrize("label, x, y, colour", [  # the regulations' colours, where a sign is nothing else
+@pytest.mark.parametrize("label, x, y, colour", [  # points of one plain colour
     (1, 0.5, 0.06, sign_templates.RED), (1, 0.5, 0.22, sign_templates.WHITE), (17, 0.5, 0.2, sign_templates.RED),
     (17, 0.5, 0.5, sign_templates.WHITE), (14, 0.5, 0.12, sign_templates.RED), (12, 0.5, 0.5, sign_templates.YELLOW),
     (15, 0.5, 0.5, sign_templates.WHITE), (13, 0.5, 0.3, sign_templates.WHITE), (13, 0.5, 0.09, sign_templates.RED),
@@ -66,7 +66,7 @@ def test_a_sign_has_its_colours_in_their_places(templates, label, x, y, colour):
         assert np.abs(template[int(32 * y), int(32 * x)] - np.array([*colour, 255.0])).max() < 12
 
 
-def test_the_corners_of_round_signs_are_transparent_and_triangles_point_up_but_for_yield(templates):
+def test_the_corners_of_round_signs_are_transparent_and_all_triangles_but_yield_point_up(templates):
     alpha = templates[..., 3]
     assert not alpha[[0, 14, 17, 35], :, [[0], [-1]], [[0], [-1]]].any()
     width = (alpha > 0.5).sum(axis=3)
@@ -80,18 +80,18 @@ def test_signs_for_left_and_right_are_mirror_images(templates, left, right):
 
 
 def test_signs_of_two_classes_can_be_told_apart_at_32_pixels(templates):
-    """Each design is nearer to its class's other one than to any other class, in the mean over pixels or clearly enough."""
+    """Designs of different classes differ clearly, in the root mean square over pixels."""
     flat = (templates[..., :3] * templates[..., 3:]).reshape(86, -1)
     distance = np.sqrt(((flat[:, None] - flat[None]) ** 2).mean(axis=2))
-    strangers = distance[np.arange(86)[:, None] // 2 != np.arange(86)[None] // 2]
-    assert strangers.min() > 0.04  # ten grey levels in each channel of each pixel
+    between_classes = distance[np.arange(86)[:, None] // 2 != np.arange(86)[None] // 2]
+    assert between_classes.min() > 0.04  # ten grey levels in each channel of each pixel
 
 
-def test_both_designs_of_a_sign_differ(templates):
+def test_the_two_designs_of_a_sign_differ(templates):
     assert (np.abs(templates[:, 0] - templates[:, 1]).mean(axis=(1, 2, 3)) > 0.003).all()
 
 
-def test_signs_hang_as_scipy_maps_coordinates():
+def test_signs_are_placed_as_by_scipys_map_coordinates():
     rng = np.random.default_rng(0)
     placements = drawn_signs._placements(np.array([24, 44, 90], np.float32), rng)
     labels = np.array([5, 25, 38])
@@ -108,7 +108,7 @@ def test_signs_hang_as_scipy_maps_coordinates():
             assert np.abs(sign[..., channel] - expected).max() < 1e-3
 
 
-def test_perlin_noise_is_the_mixture_of_planes_that_it_is_called_after():
+def test_perlin_noise_is_a_blend_of_the_planes_at_the_lattice_points():
     cells, rng = 5, np.random.default_rng(0)
     ours = drawn_signs._perlin(cells, 2, rng)
     angle = np.random.default_rng(0).random((2, 6, 6), np.float32) * 2 * np.pi
@@ -127,7 +127,7 @@ def test_perlin_noise_is_the_mixture_of_planes_that_it_is_called_after():
         assert ours[:, i, j] == pytest.approx(1.5 * expected, abs=1e-5)
 
 
-def test_blur_is_a_gaussian_and_a_box_one_after_the_other():
+def test_blur_is_a_box_convolved_with_a_gaussian():
     line = np.random.default_rng(0).random(drawn_signs._WIDE)
     fine = 1 / 50  # pixels
     offset = np.arange(-12, 12, fine)
@@ -137,7 +137,7 @@ def test_blur_is_a_gaussian_and_a_box_one_after_the_other():
         weights = np.interp(np.arange(-11, 12), offset, kernel)
         expected = np.convolve(line, weights / weights.sum(), "same")[drawn_signs._MARGIN:-drawn_signs._MARGIN]
         ours = drawn_signs._blur(np.float32([deviation]), np.float32([length]))[0] @ line
-        assert ours[9:-9] == pytest.approx(expected[9:-9], abs=0.01)  # its margin is cut off, not reflected
+        assert ours[9:-9] == pytest.approx(expected[9:-9], abs=0.01)  # at the edges, np.convolve pads with zeros
 
 
 def test_a_photo_is_resized_by_the_area_that_each_pixel_covers_and_back_by_linear_interpolation():
@@ -148,21 +148,21 @@ def test_a_photo_is_resized_by_the_area_that_each_pixel_covers_and_back_by_linea
     assert drawn_signs._bilinear(24, 32) @ small == pytest.approx(theirs)
 
 
-def test_brightness_follows_gtsrbs_johnson_law():
+def test_brightness_follows_gtsrbs_johnson_distribution():
     sample = drawn_signs._brightness(20_000, np.random.default_rng(0)).astype(float)
-    law = scipy.stats.johnsonsb(0.747, 0.907, loc=7.099, scale=259.904)
+    johnson = scipy.stats.johnsonsb(0.747, 0.907, loc=7.099, scale=259.904)
     assert sample.max() <= 255
-    assert scipy.stats.kstest(sample[sample < 254], lambda b: law.cdf(b) / law.cdf(254)).statistic < 0.015
+    assert scipy.stats.kstest(sample[sample < 254], lambda b: johnson.cdf(b) / johnson.cdf(254)).statistic < 0.015
 
 
-def test_the_mean_brightness_of_the_photos_is_spread_as_that_law_says(drawn):
+def test_the_mean_brightness_of_the_signs_is_spread_as_in_that_distribution(drawn):
     means = drawn[0].mean(axis=(1, 2, 3))
     assert means.min() < 20 and means.max() > 180 and 70 < np.median(means) < 110
 
 
 def test_sheet_and_set_are_written_from_the_command_line(call):
     status, _, err = call(drawn_signs, "--sheet", "sheet.png", "--write", "train.p", "--count", 2, "--seed", 5)
-    assert (status, err) == (0, "All signs, and samples of each, are in sheet.png.\n86 drawn signs are in train.p.\n")
+    assert (status, err) == (0, "All signs, with samples of each, are in sheet.png.\n86 drawn signs are in train.p.\n")
     assert Image.open("sheet.png").size > (500, 500)
     data = gtsrb.load("train.p")
     features, labels = drawn_signs.render(2, 5)
@@ -172,16 +172,16 @@ def test_sheet_and_set_are_written_from_the_command_line(call):
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    ([], "say --sheet PNG or --write PATH"),
-    (["--sheet", "sheet.jpg"], "sheet.jpg is called otherwise"),
+    ([], "choose --sheet PNG or --write PATH"),
+    (["--sheet", "sheet.jpg"], "sheet.jpg must end in .png"),
     (["--sheet", "file/sheet.png"], "file/sheet.png cannot be written: Not a directory"),
     (["--sheet", "folder.png"], "folder.png cannot be written: Is a directory"),
-    (["--write", "file"], "file is there already"),
+    (["--write", "file"], "file already exists"),
     (["--write", "nowhere/train.p", "--count", "1"], "nowhere/train.p cannot be written: No such file"),
     (["--write", "train.p", "--count", "0"], "'0' is not a whole number from 1"),
     (["--write", "train.p", "--seed", "-1"], "'-1' is not a whole number"),
 ])
-def test_a_mistake_is_one_sentence_and_loses_nothing(arguments, sentence, call):
+def test_a_mistake_is_reported_in_one_sentence_and_loses_nothing(arguments, sentence, call):
     Path("file").write_text("mine")
     Path("folder.png").mkdir()
     status, out, err = call(drawn_signs, *arguments)
@@ -190,7 +190,7 @@ def test_a_mistake_is_one_sentence_and_loses_nothing(arguments, sentence, call):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--data", "builtin"]])
-def test_the_lab_trains_on_drawn_signs_where_there_is_nothing_else_and_says_so(arguments, call, monkeypatch):
+def test_the_lab_trains_on_drawn_signs_if_there_is_nothing_else_and_says_so(arguments, call, monkeypatch):
     monkeypatch.setattr(drawn_signs, "COUNT", 1)
     if arguments:
         Path("train.p").write_text("not asked for")
@@ -210,11 +210,11 @@ def test_the_finished_layer_is_tested_on_photos_that_training_never_saw(call):
     assert f"Test: 10 photos, loss {metrics['test']['loss']:.4f}, accuracy {metrics['test']['accuracy']:.1%}" in out
     training = set(gtsrb.random_split(43)[0])
     seen = sum(i in training for i in range(10))
-    assert metrics["test"]["photos"] == 10 and metrics["test"]["accuracy"] >= seen / 10  # it has learned those by heart
+    assert metrics["test"]["photos"] == 10 and metrics["test"]["accuracy"] >= seen / 10  # it has memorised those
     assert f"Validation Accuracy = {metrics['validation']['accuracy']:.4f}" in out
 
 
-def test_a_test_set_that_cannot_be_read_ends_the_run_before_the_training(call):
+def test_a_test_set_that_cannot_be_read_ends_the_run_before_training(call):
     Path("train.p").write_bytes(pickle.dumps({"features": np.zeros((2, 32, 32, 3), np.uint8), "labels": [0, 1]}))
     status, _, err = call(train_feature_extraction, "--test", "nowhere.p")
     assert status == 2 and "nowhere.p does not exist" in err and not Path("model").exists()

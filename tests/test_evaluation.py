@@ -1,4 +1,4 @@
-"""What a layer answered is measured as SciPy and a plain loop measure it, and told in a table that fits the terminal."""
+"""A layer's answers are measured as SciPy and a plain loop measure them, and described in a table that fits the terminal."""
 
 import json
 
@@ -12,7 +12,7 @@ from lab.training import evaluation
 
 
 def random_answers(count=500, scale=3):
-    """Logits and labels, of which about half agree; some logits are equal."""
+    """Logits and labels, about half of which agree; some logits are equal."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 43, count)
     logits = (rng.standard_normal((count, 43)) * scale).round().astype(np.float32)
@@ -58,14 +58,14 @@ def test_logits_that_would_overflow_exp_have_an_exact_loss():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_training_that_has_diverged_is_one_sentence(value):
+def test_logits_of_a_diverged_training_are_refused_in_one_sentence(value):
     logits, labels = random_answers()
     logits[3, 5] = value
-    with pytest.raises(files.BadInput, match="diverged"):
+    with pytest.raises(files.BadInput, match="logits are NaN or infinite: its training diverged"):
         evaluation.report(logits, labels)
 
 
-def test_only_classes_that_occur_are_told_and_each_by_its_name():
+def test_only_classes_that_occur_are_listed_each_with_its_name():
     report = evaluation.report(certain(np.array([14, 2, 2, 14, 14])), np.array([14, 2, 5, 2, 14]))
     assert report["classes"] == [{"class": 2, "name": "Speed limit (50km/h)", "photos": 2, "accuracy": 0.5},
                                  {"class": 5, "name": "Speed limit (80km/h)", "photos": 1, "accuracy": 0.0},
@@ -95,7 +95,7 @@ def test_a_report_survives_json():
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_a_description_says_the_figures_and_the_worst_confusion_in_a_sentence():
+def test_a_description_gives_the_figures_and_the_worst_confusions_in_sentences():
     labels = np.array([5] * 13 + [14] * 3 + [1])
     answers = np.array([2] * 12 + [5] + [14] * 3 + [2])
     text = evaluation.describe("Test", evaluation.report(certain(answers), labels))

@@ -1,4 +1,4 @@
-"""resized.py: convolving resized images needs no resized images, only the rules of both."""
+"""The fast layers compute what SciPy and NumPy do; resized_conv2d needs no resized images to convolve them."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from lab.network import fast_layers
 SIZES = [  # small, resized, kernel, stride
     (32, 227, 11, 4),  # conv1 on a sign
     (5, 9, 3, 1),
-    (9, 30, 4, 3),     # an odd zero of SAME padding goes to the end
-    (3, 50, 11, 4),    # all of the small image below every kernel
+    (9, 30, 4, 3),     # the extra zero of an odd SAME padding comes last
+    (3, 50, 11, 4),    # every kernel covers the whole small image
     (16, 16, 5, 2),    # nothing to resize
 ]
 
@@ -22,7 +22,7 @@ def inputs(small, kernel):
 
 
 @pytest.mark.parametrize("small, size, kernel, stride", SIZES)
-def test_it_is_scipys_correlation_of_the_interpolated_image(small, size, kernel, stride):
+def test_resized_conv2d_is_scipys_correlation_of_the_interpolated_image(small, size, kernel, stride):
     images, kernels = inputs(small, kernel)
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, small, small, 3])
@@ -40,7 +40,7 @@ def test_it_is_scipys_correlation_of_the_interpolated_image(small, size, kernel,
 
 
 @pytest.mark.parametrize("small, size, kernel, stride", SIZES)
-def test_its_gradients_are_those_of_resizing_and_convolving(small, size, kernel, stride):
+def test_the_gradients_of_resized_conv2d_are_those_of_resizing_and_convolving(small, size, kernel, stride):
     images, kernels = inputs(small, kernel)
     with tf.Graph().as_default(), tf.Session() as session:
         features, kernels = tf.constant(images), tf.constant(kernels)

@@ -1,4 +1,4 @@
-"""A file arrives whole and checked, or not at all, whatever the server and the network do."""
+"""A file arrives complete and checked, or not at all, whatever the server and the network do."""
 
 import contextlib
 import hashlib
@@ -57,7 +57,7 @@ def get(*servers, digests=()):
 
 
 def assert_whole():
-    """The file is there, whole, and nothing else is."""
+    """The complete file is there, and nothing else."""
     assert os.listdir() == ["w.npy"] and Path("w.npy").read_bytes() == CONTENT
 
 
@@ -66,7 +66,7 @@ def assert_nothing(leftovers=False):
     assert leftovers or os.listdir() == []
 
 
-def test_a_whole_download_is_checked_and_says_so(make_server, capsys):
+def test_a_complete_download_is_checked_and_reported(make_server, capsys):
     assert get(make_server()) == Path("w.npy")
     assert_whole()
     assert f"w.npy: content checked, SHA-256 {SHA256[7:]}, from 127.0.0.1" in capsys.readouterr().err
@@ -79,8 +79,8 @@ def test_a_published_digest_is_verified(make_server, capsys, digest):
     assert "w.npy: verified" in capsys.readouterr().err
 
 
-def test_a_file_with_another_digest_than_the_published_one_is_refused(make_server):
-    with pytest.raises(fetch.NotFetched, match="not the published one"):
+def test_a_file_whose_digest_is_not_the_published_one_is_refused(make_server):
+    with pytest.raises(fetch.NotFetched, match="does not match its published digest"):
         get(make_server(), digests=["md5:" + 32 * "0"])
     assert_nothing()
 
@@ -111,9 +111,9 @@ def test_without_ranges_or_a_validator_a_download_starts_over(make_server, setti
     assert_whole()
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-def test_a_file_that_changes_between_two_halves_is_not_mixed(make_server, deaf):
-    server = make_server(bytes(1_000_000), etag='"old"', cut=[400_000, 0], deaf=deaf)
+@pytest.mark.parametrize("ignores_if_range", [False, True])
+def test_parts_of_two_versions_of_a_file_are_never_joined(make_server, ignores_if_range):
+    server = make_server(bytes(1_000_000), etag='"old"', cut=[400_000, 0], ignores_if_range=ignores_if_range)
     with pytest.raises(fetch.NotFetched):
         get(server)
     server.content, server.etag = CONTENT, '"new"'
@@ -122,19 +122,19 @@ def test_a_file_that_changes_between_two_halves_is_not_mixed(make_server, deaf):
     assert_whole()
 
 
-@pytest.mark.parametrize("damage", ["a byte more", "another length", "garbage beside it"])
-def test_a_damaged_part_is_not_built_upon(make_server, damage):
+@pytest.mark.parametrize("damage", ["wrong bytes", "too long", "damaged .json"])
+def test_a_damaged_part_is_downloaded_again(make_server, damage):
     server = make_server(cut=[400_000, 0])
     with pytest.raises(fetch.NotFetched):
         get(server)
     part, = Path().glob("*.part")
-    if damage == "a byte more":
+    if damage == "wrong bytes":
         part.write_bytes(part.read_bytes()[:-1] + b"??")
-    elif damage == "another length":
+    elif damage == "too long":
         part.write_bytes(bytes(2_000_000))
     else:
         Path(f"{part}.json").write_text("{")
-    if damage == "a byte more":  # which is found when the whole is checked, and then thrown away
+    if damage == "wrong bytes":  # found, and removed, when the complete file is checked
         with pytest.raises(fetch.NotFetched, match="holds something else"):
             get(server)
         assert_nothing()
@@ -144,23 +144,23 @@ def test_a_damaged_part_is_not_built_upon(make_server, damage):
 
 
 @pytest.mark.parametrize("settings, reason", [
-    ({"content": bytes(1_000_000)}, "the file there holds something else"),
-    ({"content": CONTENT[:-1]}, "the file there holds something else"),
+    ({"content": bytes(1_000_000)}, "the downloaded file holds something else"),
+    ({"content": CONTENT[:-1]}, "the downloaded file holds something else"),
     ({"headers": {"Content-Length": 1_000_001}}, "ended after 1000000 of 1000001 bytes"),
-    ({"headers": {"Content-Length": 999_999}}, "the file there holds something else"),
+    ({"headers": {"Content-Length": 999_999}}, "the downloaded file holds something else"),
     ({"content": b"<html>Sorry</html>", "headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
     ({"content": b""}, "holds something else"),
     ({"status": 404}, "404 Not Found"),
     ({"status": 500}, "500 Internal Server Error"),
     ({"status": 302, "headers": {"Location": "/again"}}, "302 .*redirect"),
-    ({"status": 206}, "a part was sent although all"),
-    ({"headers": {"Content-Length": "9" * 400}}, "no sensible number"),
-    ({"headers": {"Content-Length": "-1"}}, "no sensible number"),
+    ({"status": 206}, "a range response to a request for the whole file"),
+    ({"headers": {"Content-Length": "9" * 400}}, "invalid Content-Length"),
+    ({"headers": {"Content-Length": "-1"}}, "invalid Content-Length"),
     ({"silent": True}, "no answer"),
-    ({"pace": 0.05}, r"only \d+ bytes came"),
+    ({"pace": 0.05}, r"only \d+ bytes arrived"),
     ({"cut": [0, 0], "etag": ""}, "ended after 0 of 1000000 bytes"),
 ])
-def test_a_bad_answer_is_refused_with_its_reason_and_the_next_address_tried(make_server, monkeypatch, settings, reason):
+def test_a_bad_answer_is_refused_with_a_reason_and_the_next_address_tried(make_server, monkeypatch, settings, reason):
     monkeypatch.setattr(fetch, "PATIENCE", 2)
     bad = make_server(**settings)
     with pytest.raises(fetch.NotFetched, match=f"w.npy could not be fetched .127.0.0.1:.*{reason}") as refusal:
@@ -172,7 +172,7 @@ def test_a_bad_answer_is_refused_with_its_reason_and_the_next_address_tried(make
     assert_whole()
 
 
-def test_a_server_that_stops_in_the_middle_is_left(make_server):
+def test_a_server_that_stops_in_the_middle_is_abandoned(make_server):
     start = time.monotonic()
     get(make_server(stop_after=1000), make_server())
     assert time.monotonic() - start < 4
@@ -185,7 +185,7 @@ def test_a_file_of_unknown_length_is_fetched(make_server):
 
 
 def raw_server(*parts):
-    """The address of a server that sends `parts`, bytes or seconds to wait, whatever is asked."""
+    """The address of a server that answers every request with `parts`: bytes to send, or seconds to wait."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -205,12 +205,12 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.mark.parametrize("parts, reason", [
     ([CHUNKED, b"F4240\r\n" + CONTENT[:5000]], "connection broke"),
-    ([CHUNKED, b"1;", *[b"x", 0.2] * 30], "nothing came for 1 seconds"),
+    ([CHUNKED, b"1;", *[b"x", 0.2] * 30], "nothing arrived for 1 seconds"),
     ([b"SSH-2.0-OpenSSH\r\n\x1b[31m" + b"x" * 5000 + b"\r\n"], "127.0.0.1"),
     ([b"HTTP/1.1 200 OK\r\n", *[b"X-Drip: 1\r\n", 0.2] * 30], "no answer"),
     ([], "127.0.0.1"),
 ])
-def test_what_is_hardly_http_is_left_in_time_and_in_one_line(make_server, monkeypatch, parts, reason):
+def test_broken_http_is_abandoned_in_time_and_reported_in_one_line(make_server, monkeypatch, parts, reason):
     monkeypatch.setattr(fetch, "PATIENCE", 2)
     start = time.monotonic()
     with pytest.raises(fetch.NotFetched, match=reason) as refusal:
@@ -220,15 +220,15 @@ def test_what_is_hardly_http_is_left_in_time_and_in_one_line(make_server, monkey
     assert_nothing()
 
 
-def test_a_server_that_sends_a_byte_a_connection_is_left_too(make_server, monkeypatch):
+def test_a_server_that_sends_one_byte_per_connection_is_abandoned_too(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "STALL", 0.2)
     server = make_server(cut=[1] * 1000, spread=2.5)  # 0.05 seconds for the one byte
-    with pytest.raises(fetch.NotFetched, match="bytes came in"):
+    with pytest.raises(fetch.NotFetched, match="bytes arrived in"):
         get(server)
     assert 1 < len(server.requests) < 10
 
 
-def test_a_folder_that_cannot_be_used_is_a_reason(make_server, monkeypatch):
+def test_an_unusable_folder_is_reported(make_server, monkeypatch):
     server = make_server()
     Path("gone").mkdir()
     monkeypatch.chdir("gone")
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_used_is_a_reason(make_server, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [lambda: os.symlink("nowhere", "w.npy"), lambda: os.mkdir("w.npy")])
-def test_what_stands_in_the_way_of_the_final_name_is_left_alone(make_server, make):
+def test_anything_that_already_has_the_final_name_is_left_alone(make_server, make):
     make()
     server = make_server()
     with pytest.raises(fetch.NotFetched, match="w.npy"):
@@ -247,17 +247,17 @@ def test_what_stands_in_the_way_of_the_final_name_is_left_alone(make_server, mak
     assert server.requests == [] and os.path.lexists("w.npy")
 
 
-def test_other_files_beside_it_are_left_alone(make_server):
+def test_other_files_in_the_folder_are_left_alone(make_server):
     Path("w.npy.mine.part").write_text("mine")
     get(make_server())
     assert sorted(os.listdir()) == ["w.npy", "w.npy.mine.part"]
 
 
-def test_an_address_that_is_not_asked_any_more_is_said_to_be_so(make_server, monkeypatch):
+def test_an_address_not_tried_for_lack_of_time_is_reported(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 0.5)
     silent = make_server(silent=True)
     patience = fetch.Patience()
-    for reason in ("no answer", "not asked"):
+    for reason in ("no answer", "not tried"):
         with pytest.raises(fetch.NotFetched, match=reason):
             fetch.fetch([fetch.Source("w.npy", {silent.address: None}, check)], patience)
 
@@ -267,7 +267,7 @@ def test_a_redirect_is_followed(make_server):
     assert_whole()
 
 
-def test_nobody_waits_longer_than_the_patience_for_answers(make_server, monkeypatch):
+def test_waiting_for_answers_takes_no_longer_than_the_patience(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 1.5)
     servers = [make_server(silent=True) for _ in range(4)]
     patience, start = fetch.Patience(), time.monotonic()
@@ -277,7 +277,7 @@ def test_nobody_waits_longer_than_the_patience_for_answers(make_server, monkeypa
     assert time.monotonic() - start < 2.5
 
 
-def test_a_name_that_is_never_resolved_uses_up_no_more_than_the_patience(make_server, monkeypatch):
+def test_a_host_name_that_does_not_resolve_takes_no_longer_than_the_patience(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 1)
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **options: (
@@ -304,17 +304,17 @@ def test_a_proxy_from_the_environment_is_used(make_server, monkeypatch):
     assert_whole()
 
 
-def test_a_disk_with_too_little_room_is_noticed_before_the_download(make_server, monkeypatch):
+def test_too_little_disk_space_is_noticed_before_the_download(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "SPARE", 10**18)
-    with pytest.raises(fetch.NotFetched, match="MB of disk are needed"):
+    with pytest.raises(fetch.NotFetched, match="MB of disk space is needed"):
         get(make_server())
     assert_nothing()
 
 
-def test_a_file_that_comes_meanwhile_is_not_replaced(make_server, monkeypatch):
+def test_a_file_that_appears_during_the_download_is_not_replaced(make_server, monkeypatch):
     server = make_server()
     source = fetch.Source("w.npy", {server.address: None}, lambda path: Path("w.npy").write_text("the user's"))
-    with pytest.raises(fetch.NotFetched, match="put there meanwhile is kept"):
+    with pytest.raises(fetch.NotFetched, match="another w.npy appeared during the download and is kept"):
         fetch.fetch([source], fetch.Patience())
     assert Path("w.npy").read_text() == "the user's"
 
@@ -337,7 +337,7 @@ def start(server, **options):
                             stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_a_process_killed_in_the_middle_is_no_loss(make_server):
+def test_a_download_is_resumed_after_its_process_was_killed(make_server):
     server = make_server(pace=0.0001)
     process = start(server)
     while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
@@ -352,8 +352,8 @@ def test_a_process_killed_in_the_middle_is_no_loss(make_server):
     assert_whole()
 
 
-def test_two_processes_at_once_fetch_one_file(make_server):
-    server = make_server(spread=1.5)  # so that they meet
+def test_processes_that_fetch_a_file_at_once_download_it_once(make_server):
+    server = make_server(spread=1.5)  # long enough for them to overlap
     processes = [start(server) for _ in range(3)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
@@ -361,7 +361,7 @@ def test_two_processes_at_once_fetch_one_file(make_server):
     assert_whole()
 
 
-def test_a_process_goes_on_where_another_was_killed_while_it_waited(make_server):
+def test_a_waiting_process_resumes_the_download_of_a_killed_one(make_server):
     server = make_server(spread=3)
     first = start(server)
     while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
@@ -376,7 +376,7 @@ def test_a_process_goes_on_where_another_was_killed_while_it_waited(make_server)
     assert_whole()
 
 
-def test_ctrl_c_leaves_a_part_to_go_on_with(make_server):
+def test_a_download_is_resumed_after_ctrl_c(make_server):
     server = make_server(spread=20)
     process = start(server, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     while not [part for part in Path().glob("*.part") if part.stat().st_size > 1000]:
@@ -391,14 +391,14 @@ def test_ctrl_c_leaves_a_part_to_go_on_with(make_server):
 
 @pytest.fixture
 def sources(make_server, monkeypatch):
-    """fetch.py's files, each from a server of ours."""
+    """Serves every file of lab/fetch.py from a local server."""
     made = {name: [(names, [fetch.Source(source.name, {make_server().address: None}, check) for source in sources])
                    for names, sources in entries] for name, entries in fetch.FILES.items()}
     monkeypatch.setattr(fetch, "FILES", made)
     monkeypatch.setenv("LAB_OFFLINE", "0")
 
 
-def test_fetch_py_says_where_the_files_are(sources, capsys):
+def test_the_fetch_command_prints_where_the_files_are(sources, capsys):
     for _ in range(2):
         assert command_line.exit_status(lambda: fetch.main(["weights", "train", "test"])) == 0
         assert capsys.readouterr().out.splitlines() == [str(Path(name).resolve()) for name in (
@@ -410,14 +410,14 @@ def test_fetch_py_says_where_the_files_are(sources, capsys):
     (lambda monkeypatch: monkeypatch.setenv("LAB_OFFLINE", "1"), "LAB_OFFLINE is set"),
     (lambda monkeypatch: monkeypatch.setattr(fetch, "PATIENCE", 0), "train.p could not be fetched .* try again later"),
 ])
-def test_fetch_py_fails_in_one_sentence(sources, capsys, monkeypatch, spoil, sentence):
+def test_the_fetch_command_fails_in_one_sentence(sources, capsys, monkeypatch, spoil, sentence):
     spoil(monkeypatch)
     assert command_line.exit_status(lambda: fetch.main(["train"])) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and re.search(sentence, output.err)
 
 
-def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, monkeypatch, capsys):
+def test_the_scripts_fall_back_on_the_builtin_files_and_say_why(make_server, monkeypatch, capsys):
     monkeypatch.setenv("LAB_OFFLINE", "0")
     monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {make_server(status=404).address: None}, check))
     assert fetch.weights_file("auto") == weights.BUILTIN
@@ -431,7 +431,7 @@ def test_the_scripts_go_on_with_the_builtin_weights_and_say_why(make_server, mon
     assert re.search("Traffic signs: the built-in ones, since .*404 Not Found; .*500 Internal", notice)
 
 
-def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkeypatch):
+def test_the_network_is_not_used_when_it_is_not_needed(make_server, monkeypatch):
     server = make_server()
     monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
     monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {server.address: None}, check))
@@ -439,7 +439,7 @@ def test_nothing_is_asked_of_the_network_when_it_need_not_be(make_server, monkey
     assert fetch.data_path("auto", fetch.Patience()) is None
     monkeypatch.delenv("LAB_OFFLINE")
     assert fetch.weights_file("builtin") == weights.BUILTIN and fetch.data_path("builtin", fetch.Patience()) is None
-    for name in ("bvlc-alexnet.npy", "train.p"):  # there, if bad: never replaced
+    for name in ("bvlc-alexnet.npy", "train.p"):  # present, though damaged: never replaced
         Path(name).write_text("mine")
     assert fetch.weights_file("auto") == Path("bvlc-alexnet.npy")
     assert fetch.data_path("auto", fetch.Patience()) == Path("train.p")

@@ -1,4 +1,4 @@
-"""fc7 stays frozen while the new layer learns: that is what makes the lab feature extraction and not finetuning."""
+"""fc7 stays frozen while the new layer learns: that makes it feature extraction rather than finetuning."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from lab.network.preprocessing import subtract_mean
 
 @pytest.fixture
 def lab(random_weights):
-    """The training graph of the lab, fc7 behind tf.stop_gradient or not."""
+    """Builds the lab's training graph, with or without tf.stop_gradient on fc7."""
     def build(frozen):
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         labels = tf.placeholder(tf.int64, [None])

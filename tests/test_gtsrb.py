@@ -1,4 +1,4 @@
-"""Every copy of GTSRB that people have becomes the same features, labels and tracks, and a bad copy one sentence."""
+"""Every common copy of GTSRB yields the same features, labels and tracks; a bad copy is refused in one sentence."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ def dumped(features, labels, path="train.p", **more):
 
 
 def in_gtsrbs_order(tracks_of_classes):
-    """Photos in the order of train.p: classes, tracks of 30, each track near copies of one picture."""
+    """Photos in the order of train.p, class by class: tracks of 30, each of them near copies of one picture."""
     labels, tracks = [], []
     for label, count in tracks_of_classes.items():
         for track in range(count):
@@ -40,7 +40,7 @@ def in_gtsrbs_order(tracks_of_classes):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, list])
-def test_a_pickle_is_read_whatever_integers_its_labels_are(dtype):
+def test_a_pickle_is_read_whatever_the_type_of_its_integer_labels(dtype):
     features, labels = signs(5), [3, 1, 4, 1, 42]
     path = dumped(features, labels if dtype is list else np.array(labels, dtype), sizes=np.zeros((5, 2)))
     got_features, got_labels, tracks = gtsrb.load(path)
@@ -55,29 +55,29 @@ def test_a_pickle_of_python_2_is_read():
     assert np.array_equal(gtsrb.load("train.p")[0], features)
 
 
-def test_tracks_are_known_from_the_order_of_the_photos():
+def test_tracks_are_found_from_the_order_of_the_photos():
     for order in ({7: 2, 33: 23, 0: 1}, {33: 20}, {5: 1}):
         features, labels, tracks = in_gtsrbs_order(order)
         assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
 @pytest.mark.parametrize("missing", [[0], [17], [29], [30], [75], [89], [3, 4], [29, 30], [0, 89], [40, 70], [59, 90]])
-def test_tracks_are_known_when_a_class_has_lost_a_photo_or_two(missing):
+def test_tracks_are_found_when_a_class_lacks_one_photo_or_two(missing):
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in in_gtsrbs_order({0: 3, 1: 2}))
     assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
-def test_the_largest_class_may_have_lost_two_photos_but_a_larger_one_is_not_gtsrbs():
+def test_the_largest_class_may_lack_two_photos_but_a_larger_one_is_not_gtsrbs():
     features, labels, tracks = (np.delete(array, [700, 1500], axis=0) for array in in_gtsrbs_order({2: 76}))
     assert np.array_equal(gtsrb.load(dumped(features[:-30], labels[:-30])).tracks, tracks[:-30])
     assert gtsrb.load(dumped(features, labels)).tracks is None
 
 
 @pytest.mark.parametrize("missing", [[5], [35], [65], [5, 35], [5, 80], [35, 36], [60]])
-@pytest.mark.parametrize("last", ["like the next sign", "in the dark before a dark sign"])
-def test_the_last_photo_of_a_track_stays_in_it_though_it_differs_more_from_the_one_before(last, missing):
+@pytest.mark.parametrize("last", ["like the next sign", "dark, before a dark sign"])
+def test_the_last_photo_of_a_track_stays_in_it_even_if_it_is_more_like_the_next_one(last, missing):
     features, labels, tracks = in_gtsrbs_order({0: 4})
-    features[60:90] = features[60]  # far away, so that they hardly differ
+    features[60:90] = features[60]  # far away, where photos hardly differ
     if last == "like the next sign":
         features[59] = 0.45 * features[59] + 0.55 * features[60]
     else:
@@ -88,12 +88,12 @@ def test_the_last_photo_of_a_track_stays_in_it_though_it_differs_more_from_the_o
     assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
-@pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "shuffled, two lost", "three photos too few"])
-def test_no_tracks_are_claimed_where_the_order_does_not_support_it(spoil):
+@pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "shuffled, two missing", "three missing"])
+def test_no_tracks_are_claimed_when_the_order_does_not_support_them(spoil):
     features, labels, _ = in_gtsrbs_order({0: 3, 1: 3})
     within = np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]
-    order = {"shuffled": RNG.permutation(180), "three photos too few": np.arange(3, 180),
-             "shuffled within the classes": within, "shuffled, two lost": within[2:]}[spoil]
+    order = {"shuffled": RNG.permutation(180), "three missing": np.arange(3, 180),
+             "shuffled within the classes": within, "shuffled, two missing": within[2:]}[spoil]
     assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
 
 
@@ -141,7 +141,7 @@ def test_the_photos_of_one_class_are_read(authors_copy):
     assert gtsrb.load("unpacked/GTSRB/Final_Training/Images/00014").tracks.tolist() == [14000] * 3
 
 
-def test_a_class_without_its_list_is_not_passed_over(authors_copy):
+def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
     os.remove("unpacked/GTSRB/Final_Training/Images/00014/GT-00014.csv")
     with pytest.raises(BadInput, match="GT-00014.csv does not exist"):
         gtsrb.load("unpacked")
@@ -157,7 +157,7 @@ def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive
     assert features[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
-def test_test_photos_without_labels_are_refused_with_the_way_to_get_them(authors_copy):
+def test_test_photos_without_labels_are_refused_with_advice_where_to_get_them(authors_copy):
     with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip"):
         gtsrb.load("unpacked-test/GTSRB/Final_Test/Images")
 
@@ -185,7 +185,7 @@ def test_kaggles_copy_is_read(kaggles_copy):
     assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [1, 2, 3]
 
 
-def test_a_folder_with_train_p_or_with_test_photos_only_is_read(kaggles_copy):
+def test_a_folder_with_train_p_or_with_only_test_photos_is_read(kaggles_copy):
     os.remove("kaggle/Train.csv")
     assert gtsrb.load("kaggle").labels.tolist() == [16]
     dumped(signs(2), [3, 4], "kaggle/train.p")
@@ -213,7 +213,7 @@ def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
     assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
-def test_a_damaged_archive_is_one_sentence(authors_copy):
+def test_a_damaged_archive_is_refused_in_one_sentence(authors_copy):
     whole = Path(zipped("unpacked", "whole.zip")).read_bytes()
     for start in range(0, len(whole), 97):
         Path("photos.zip").write_bytes(whole[:start] + bytes(30) + whole[start + 30:])
@@ -227,7 +227,7 @@ def test_a_damaged_archive_is_one_sentence(authors_copy):
             gtsrb.load("photos.zip")
 
 
-def test_a_check_of_an_archive_finds_one_wrong_byte_in_a_photo():
+def test_checking_an_archive_finds_one_wrong_byte_in_a_photo():
     with zipfile.ZipFile("photos.zip", "w") as archive:
         archive.writestr("00000.ppm", b"P6 pixels")
     gtsrb.check_zip("photos.zip")
@@ -258,14 +258,14 @@ def edit(path, old, new):
     (lambda: edit("kaggle/Train.csv", Path("kaggle/Train.csv").read_text(), "Width,Path\n"), "lists no photos"),
     (lambda: os.truncate("kaggle/Train.csv", 0) or "kaggle", "Train.csv is empty"),
     (lambda: os.truncate("kaggle/Train.csv", 70) or "kaggle", "without a Filename or Path"),
-    (lambda: Path("kaggle/Train.csv").write_bytes(b"\xff\xfe\0" * 9) and "kaggle", "is no csv file"),
+    (lambda: Path("kaggle/Train.csv").write_bytes(b"\xff\xfe\0" * 9) and "kaggle", "is not a csv file"),
     (lambda: [os.remove(f"kaggle/{part}.csv") for part in ("Train", "Test")] and "kaggle", "kaggle holds no copy of GTSRB"),
     (lambda: edit("kaggle/Train.csv", "20/00020_00007_00001", "n" * 5000), "without a Filename or Path"),
     (lambda: edit("kaggle/Train.csv", ",20,Train", f",{'9' * 5000},Train"), "has class 9999"),
     (lambda: os.remove("kaggle/Train.csv") or os.mkdir("kaggle/Train.csv") or "kaggle", "Train.csv is a folder"),
-    (lambda: Path("kaggle/Train/3/00003_00007_00001.png").write_text("no photo") and "kaggle", "00001.png is no photo"),
+    (lambda: Path("kaggle/Train/3/00003_00007_00001.png").write_text("not a photo") and "kaggle", "00001.png is not a photo"),
 ])
-def test_a_damaged_folder_is_one_sentence_that_names_the_file(kaggles_copy, spoil, sentence):
+def test_a_damaged_folder_is_refused_in_one_sentence_that_names_the_file(kaggles_copy, spoil, sentence):
     path = spoil()
     with pytest.raises(BadInput, match=sentence):
         gtsrb.load(path)
@@ -278,7 +278,7 @@ def changed(**change):
 BAD = {
     "missing": (lambda: "nowhere.p", "does not exist"),
     "empty": (lambda: Path("train.p").touch() or "train.p", "is empty"),
-    "text": (lambda: Path("train.p").write_text("<html>") and "train.p", "no pickle"),
+    "text": (lambda: Path("train.p").write_text("<html>") and "train.p", "not a pickle"),
     "cut short": (lambda: os.truncate(dumped(signs(3), np.arange(3)), 5000) or "train.p", "cut short"),
     "code": (changed(labels=RunsCode()), "asks to call builtins.exec"),
     "a list": (lambda: Path("train.p").write_bytes(pickle.dumps([1])) and "train.p", "no dict of features and labels"),
@@ -290,17 +290,17 @@ BAD = {
     "text for features": (changed(features="photos"), "uint8 .*str"),
     "label 43": (changed(labels=np.array([0, 43, 1])), r"labels\[1\] is 43"),
     "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
-    "an enormous label": (changed(labels=[0, 1, 10**30]), "far above"),
+    "an enormous label": (changed(labels=[0, 1, 10**30]), "far outside"),
     "float labels": (changed(labels=np.array([0.0, 1, 2])), "integers .*float64"),
     "object labels": (changed(labels=np.array([0, 1, None])), "array of objects"),
     "one-hot labels": (changed(labels=np.eye(3, 43, dtype=int)), r"integers .*\(3, 43\)"),
-    "another number of labels": (changed(labels=np.array([0, 1])), "3 features but 2 labels"),
+    "a different number of labels": (changed(labels=np.array([0, 1])), "3 features but 2 labels"),
     "nothing": (changed(features=signs(0), labels=np.zeros(0, int)), "holds no photos"),
 }
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_bad_pickle_is_one_sentence_that_names_it(bad):
+def test_a_bad_pickle_is_refused_in_one_sentence_that_names_it(bad):
     make, sentence = BAD[bad]
     path = make()
     with pytest.raises(BadInput, match=sentence) as refusal:
@@ -309,7 +309,7 @@ def test_a_bad_pickle_is_one_sentence_that_names_it(bad):
     assert not Path("pwned").exists()
 
 
-def test_auto_is_train_p_and_says_where_to_put_it():
+def test_auto_is_train_p_and_the_error_says_where_to_put_it():
     with pytest.raises(BadInput, match="train.p"):
         gtsrb.find("auto")
     Path("train.p").touch()
@@ -318,7 +318,7 @@ def test_auto_is_train_p_and_says_where_to_put_it():
 
 def test_the_split_is_the_labs():
     training, validation = gtsrb.random_split(39209)
-    assert (len(training), len(validation)) == (26270, 12939)  # as the lab's notebook and scikit-learn have them
+    assert (len(training), len(validation)) == (26270, 12939)  # as in the original lab's notebook and in scikit-learn
     assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(39209))
     order = np.random.RandomState(0).permutation(39209)
     assert np.array_equal(validation, order[:12939])
@@ -337,7 +337,7 @@ def test_the_split_by_tracks_holds_out_a_third_of_each_classs_tracks_and_at_leas
 
 
 def test_no_track_is_on_both_sides_of_the_split_by_tracks_and_every_photo_is_on_one():
-    tracks = RNG.permutation(track_numbers({0: 7, 1: 8, 33: 20})[1:])  # in any order, and of any length
+    tracks = RNG.permutation(track_numbers({0: 7, 1: 8, 33: 20})[1:])  # in any order, and one track shorter
     training, validation = gtsrb.track_split(tracks, "train.p")
     assert training.dtype == validation.dtype == np.int64
     assert not set(tracks[training]) & set(tracks[validation])
@@ -345,7 +345,7 @@ def test_no_track_is_on_both_sides_of_the_split_by_tracks_and_every_photo_is_on_
     assert np.array_equal(training, np.sort(training)) and np.array_equal(validation, np.sort(validation))
 
 
-def test_the_split_by_tracks_is_the_same_each_time_and_whatever_was_drawn_before():
+def test_the_split_by_tracks_is_always_the_same_whatever_was_drawn_before():
     tracks = track_numbers({0: 7, 1: 8})
     first = gtsrb.track_split(tracks, "train.p")
     np.random.random(5)
@@ -353,21 +353,21 @@ def test_the_split_by_tracks_is_the_same_each_time_and_whatever_was_drawn_before
         assert np.array_equal(once, again)
 
 
-def test_tracks_that_cannot_be_split_are_one_sentence():
+def test_tracks_that_cannot_be_split_are_refused_in_one_sentence():
     with pytest.raises(BadInput, match="^train.p has only one track of class 7, .*use --split random$"):
         gtsrb.track_split(track_numbers({3: 4, 7: 1, 8: 2}), "train.p")
     with pytest.raises(BadInput, match="^train.p: no tracks found .*use --split random$"):
         gtsrb.track_split(None, "train.p")
 
 
-def test_there_are_43_names_spelled_as_on_the_signs_list():
+def test_there_are_43_names_as_in_signnames_csv():
     names = gtsrb.sign_names()
     assert len(set(names)) == 43
     assert (names[0], names[14], names[25], names[42]) == (
         "Speed limit (20km/h)", "Stop", "Road work", "End of no passing for vehicles over 3.5 metric tons")
 
 
-def test_arrays_in_fortrans_order_are_the_same_photos():
+def test_arrays_in_fortran_order_hold_the_same_photos():
     features = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     photos = []
     for order in (np.ascontiguousarray, np.asfortranarray):

@@ -22,7 +22,7 @@ NETWORK = "0" * 64
 
 
 def project(batch):
-    """Numbers that do not depend on how photos are batched, unlike AlexNet's last bits: to compare with all at once."""
+    """A stand-in for fc7 that does not depend on how photos are batched, as the last bits of AlexNet's do."""
     return batch.reshape(len(batch), -1)[:, PIXELS].astype(np.float32)
 
 
@@ -30,13 +30,13 @@ RIGHT = project(FEATURES)
 
 
 class Network:
-    """A cheap stand-in for AlexNet that remembers where the batches it got start; Ctrl-C comes at the batch `interrupt`."""
+    """A cheap stand-in for AlexNet that records where its batches start; the one at `interrupt` raises KeyboardInterrupt."""
 
     def __init__(self, features=FEATURES, interrupt=None):
         self.features, self.interrupt, self.starts = features, interrupt, []
 
     def __call__(self, batch):
-        assert len(batch) == 128  # always: the last photos are repeated
+        assert len(batch) == 128  # always: a shorter last batch is filled up with repeated photos
         start = next(i for i in range(0, len(self.features), 128)
                      if np.array_equal(self.features[i:i + 128], batch[:len(self.features) - i]))
         if start == self.interrupt:
@@ -46,7 +46,7 @@ class Network:
 
 
 def computed(folder="cache", right=RIGHT, features=FEATURES, network=NETWORK, **arguments):
-    """Where the batches start that fc7 computed to answer; its answer is compared with all of it computed at once."""
+    """The starts of the batches that kept_features.fc7 computes; all of fc7 must be `right`."""
     stand_in = Network(features)
     assert np.array_equal(kept_features.fc7(stand_in, features, folder, network, **arguments), right)
     return stand_in.starts
@@ -57,7 +57,7 @@ def stored(suffix=".npy"):
     return path
 
 
-def test_a_second_training_computes_nothing_and_tells_nothing(capsys):
+def test_a_second_training_computes_nothing_and_prints_nothing(capsys):
     assert computed() == BATCHES
     assert computed() == []
     assert capsys.readouterr().err == ""
@@ -77,7 +77,7 @@ def test_without_a_folder_nothing_is_written():
     assert os.listdir() == []
 
 
-def test_other_photos_or_another_network_have_a_file_of_their_own():
+def test_other_photos_or_another_network_get_their_own_files():
     computed()
     other = FEATURES.copy()
     other[399, 31, 31, 2] ^= 1
@@ -89,7 +89,7 @@ def test_other_photos_or_another_network_have_a_file_of_their_own():
 
 
 def network(prepare=None, sha256="0" * 64, after=lambda fc7: fc7, precision="float32"):
-    import tensorflow.compat.v1 as tf  # not above: the processes of the other tests here start together, and at once
+    import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
     from lab.network import preprocessing, weights
@@ -115,7 +115,7 @@ def resize(images):
     return tf.image.resize_images(subtract_mean(images), (227, 227))
 
 
-def test_a_network_is_told_from_others_by_its_graph_up_to_fc7_and_its_weights(monkeypatch):
+def test_a_fingerprint_depends_on_the_graph_up_to_fc7_and_on_the_weights(monkeypatch):
     import alexnet
     from lab.network import preprocessing, weights
 
@@ -123,7 +123,7 @@ def test_a_network_is_told_from_others_by_its_graph_up_to_fc7_and_its_weights(mo
     code = "from test_kept_features import network; print(network())"
     elsewhere = subprocess.check_output([sys.executable, "-c", code], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
-    assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes behind fc7 does not change it
+    assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes after fc7 does not change it
     changed = [network(sha256="1" * 64), network(precision="bfloat16"), network(resize),
                network(lambda images: preprocessing.subtract_mean(images) / 255)]
     monkeypatch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
@@ -146,16 +146,16 @@ def test_files_of_an_earlier_version_are_named_once_with_their_size_and_left_alo
     assert len(os.listdir("cache")) == 3 + 2
 
 
-def test_features_that_share_bytes_but_not_their_shape_are_told_apart():
+def test_features_with_equal_bytes_but_another_shape_have_another_key():
     flat = FEATURES.reshape(400, 16, 64, 3)
     assert kept_features._key(flat, NETWORK) != kept_features._key(FEATURES, NETWORK)
 
 
-def flip(path, place):
+def flip(path, offset):
     with open(path, "r+b") as file:
-        file.seek(place)
+        file.seek(offset)
         byte = file.read(1)[0]
-        file.seek(place)
+        file.seek(offset)
         file.write(bytes([byte ^ 1]))
 
 
@@ -175,35 +175,35 @@ def take_another_networks(*suffixes):
 LAST = 128 + RIGHT.nbytes - 1
 
 
-@pytest.mark.parametrize("damage, again, told", [
-    (lambda: flip(stored(), 128), [0], "damaged: 1 of 4"),
-    (lambda: flip(stored(), LAST), [384], "damaged: 1 of 4"),
-    (lambda: [flip(stored(), place) for place in (LAST // 2, LAST)], [128, 384], "damaged: 2 of 4"),
+@pytest.mark.parametrize("damage, again, notice", [
+    (lambda: flip(stored(), 128), [0], "damaged: computing 1 of 4"),
+    (lambda: flip(stored(), LAST), [384], "damaged: computing 1 of 4"),
+    (lambda: [flip(stored(), offset) for offset in (LAST // 2, LAST)], [128, 384], "damaged: computing 2 of 4"),
     (lambda: flip(stored(), 70), [], ""),  # in the header
-    (lambda: os.truncate(stored(), LAST - 128 * 4096 * 4), [256, 384], "damaged: 2 of 4"),
-    (lambda: os.truncate(stored(), 0), BATCHES, "damaged: 4 of 4"),
-    (lambda: stored().unlink(), BATCHES, "damaged: 4 of 4"),
-    (lambda: stored().write_bytes(b"no features" * 10**6), BATCHES, "damaged: 4 of 4"),
-    (lambda: swap_batches(), [0, 128], "damaged: 2 of 4"),
-    (lambda: flip(stored(".digests"), 40), [128], "damaged: 1 of 4"),
-    (lambda: os.truncate(stored(".digests"), 2 * 32 + 7), [256, 384], "damaged: 1 of 4"),
-    (lambda: os.truncate(stored(".digests"), 2 * 32), [256, 384], "goes on: 2 of 4"),
-    (lambda: stored(".digests").unlink(), BATCHES, "goes on: 0 of 4"),
-    (lambda: stored(".digests").write_text("foreign" * 1000), BATCHES, "damaged: 4 of 4"),
-    (lambda: take_another_networks(".npy"), BATCHES, "damaged: 4 of 4"),
-    (lambda: take_another_networks(".npy", ".digests"), BATCHES, "damaged: 4 of 4"),
+    (lambda: os.truncate(stored(), LAST - 128 * 4096 * 4), [256, 384], "damaged: computing 2 of 4"),
+    (lambda: os.truncate(stored(), 0), BATCHES, "damaged: computing 4 of 4"),
+    (lambda: stored().unlink(), BATCHES, "damaged: computing 4 of 4"),
+    (lambda: stored().write_bytes(b"no features" * 10**6), BATCHES, "damaged: computing 4 of 4"),
+    (lambda: swap_batches(), [0, 128], "damaged: computing 2 of 4"),
+    (lambda: flip(stored(".digests"), 40), [128], "damaged: computing 1 of 4"),
+    (lambda: os.truncate(stored(".digests"), 2 * 32 + 7), [256, 384], "damaged: computing 1 of 4"),
+    (lambda: os.truncate(stored(".digests"), 2 * 32), [256, 384], "incomplete: 2 of 4"),
+    (lambda: stored(".digests").unlink(), BATCHES, "incomplete: 0 of 4"),
+    (lambda: stored(".digests").write_text("foreign" * 1000), BATCHES, "damaged: computing 4 of 4"),
+    (lambda: take_another_networks(".npy"), BATCHES, "damaged: computing 4 of 4"),
+    (lambda: take_another_networks(".npy", ".digests"), BATCHES, "damaged: computing 4 of 4"),
 ])
-def test_what_is_damaged_and_nothing_else_is_computed_again_and_told(damage, again, told, capsys):
+def test_only_damaged_batches_are_computed_again_and_a_notice_says_so(damage, again, notice, capsys):
     computed()
     damage()
     assert computed() == again
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == bool(told) and told in "".join(lines)
+    assert len(lines) == bool(notice) and notice in "".join(lines)
     assert np.array_equal(np.load(stored(), mmap_mode="r"), RIGHT)
     assert computed() == []
 
 
-def test_a_batch_that_is_cut_off_is_not_taken_for_the_right_one_that_memory_still_holds():
+def test_a_batch_cut_short_does_not_match_even_if_the_buffer_already_holds_it():
     computed()
     os.truncate(stored(), LAST)
     with open(stored(), "rb") as data, open(stored(".digests"), "rb") as digests:
@@ -215,16 +215,16 @@ def test_a_batch_that_is_cut_off_is_not_taken_for_the_right_one_that_memory_stil
 def test_a_batch_that_the_disk_cannot_read_is_computed_again(monkeypatch):
     computed()
 
-    def read(file, buffers, place, work=os.preadv):
-        if place == 128 + 128 * 4096 * 4:
+    def read(file, buffers, offset, work=os.preadv):
+        if offset == 128 + 128 * 4096 * 4:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return work(file, buffers, place)
+        return work(file, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", read)
     assert computed() == [128]
 
 
-def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(monkeypatch):
+def test_the_progress_bar_counts_photos_and_starts_with_those_already_computed(monkeypatch):
     computed()
     flip(stored(), 128)
     bars = []
@@ -235,13 +235,13 @@ def test_the_progress_bar_counts_photos_and_begins_with_those_that_are_there(mon
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_an_interrupted_extraction_goes_on_at_its_batch_with_the_same_boundaries(k, capsys):
+def test_an_interrupted_extraction_resumes_at_its_batch_with_the_same_boundaries(k, capsys):
     network = Network(interrupt=BATCHES[k])
     with pytest.raises(KeyboardInterrupt):
         kept_features.fc7(network, FEATURES, "cache", NETWORK)
     assert network.starts == BATCHES[:k]
     assert computed() == BATCHES[k:]
-    assert f"goes on: {k} of 4 batches are there" in capsys.readouterr().err
+    assert f"incomplete: {k} of 4 batches are done" in capsys.readouterr().err
 
 
 def test_fc7_that_is_not_finite_is_refused_and_never_stored():
@@ -252,20 +252,20 @@ def test_fc7_that_is_not_finite_is_refused_and_never_stored():
         return rows
 
     for folder in ("cache", None):
-        with pytest.raises(files.BadInput, match="weights hold NaN or infinite numbers, or are far too large"):
+        with pytest.raises(files.BadInput, match="fc7 contains NaN or infinite values: the weights are far too large"):
             kept_features.fc7(broken, FEATURES, folder, NETWORK)
     assert computed() == BATCHES[2:]
 
 
 @pytest.mark.parametrize("folder", ["file", "file/cache"])
-def test_a_file_where_the_folder_belongs_is_one_sentence(folder):
+def test_a_file_in_the_folders_place_is_reported_in_one_sentence(folder):
     Path("file").touch()
-    with pytest.raises(files.BadInput, match=f"{folder} is a file, or below one"):
+    with pytest.raises(files.BadInput, match=f"{folder} is a file, or below a file"):
         computed(folder)
 
 
 def failing(monkeypatch, name, code, after=0):
-    """Let os.`name` fail with errno `code` once it has worked `after` times."""
+    """Make os.`name` fail with errno `code` after it has worked `after` times."""
     calls, work = [], getattr(os, name)
 
     def fail(*arguments):
@@ -280,7 +280,7 @@ def failing(monkeypatch, name, code, after=0):
 @pytest.mark.parametrize("code, call, after", [
     (errno.ENOSPC, "posix_fallocate", 0), (errno.ENOSPC, "posix_fallocate", 1), (errno.ENOSPC, "pwrite", 5),
     (errno.EDQUOT, "pwrite", 6)])
-def test_a_full_disk_is_left_as_it_was_and_fc7_stays_in_memory_computed_once(monkeypatch, capsys, code, call, after):
+def test_on_a_full_disk_no_files_remain_and_fc7_stays_in_memory_computed_once(monkeypatch, capsys, code, call, after):
     failing(monkeypatch, call, code, after)
     assert computed() == BATCHES
     err = capsys.readouterr().err
@@ -290,7 +290,7 @@ def test_a_full_disk_is_left_as_it_was_and_fc7_stays_in_memory_computed_once(mon
 
 @pytest.mark.parametrize("code, reason", [(errno.EROFS, "Read-only file system"), (errno.EIO, "Input/output error")])
 @pytest.mark.parametrize("after", [5, 6])  # the header, two batches with their digests, and the third without its digest
-def test_a_disk_that_fails_half_way_keeps_what_was_stored(monkeypatch, capsys, code, reason, after):
+def test_a_disk_that_fails_halfway_keeps_what_was_stored(monkeypatch, capsys, code, reason, after):
     with monkeypatch.context() as patch:
         failing(patch, "pwrite", code, after)
         assert computed() == BATCHES
@@ -299,14 +299,14 @@ def test_a_disk_that_fails_half_way_keeps_what_was_stored(monkeypatch, capsys, c
     assert computed() == BATCHES[2:]
 
 
-def test_a_write_that_the_disk_cuts_short_is_a_full_disk(monkeypatch, capsys):
+def test_a_write_cut_short_is_reported_as_a_full_disk(monkeypatch, capsys):
     write = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, content, place: write(file, bytes(content)[:1000], place))
+    monkeypatch.setattr(os, "pwrite", lambda file, content, offset: write(file, bytes(content)[:1000], offset))
     assert computed() == BATCHES
     assert "the disk is full" in capsys.readouterr().err and os.listdir("cache") == []
 
 
-def test_on_a_full_disk_what_an_earlier_run_has_computed_is_reused(monkeypatch):
+def test_on_a_full_disk_the_batches_of_an_earlier_run_are_reused(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         kept_features.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
     failing(monkeypatch, "pwrite", errno.ENOSPC, 1)
@@ -316,7 +316,7 @@ def test_on_a_full_disk_what_an_earlier_run_has_computed_is_reused(monkeypatch):
 
 @pytest.fixture
 def read_only(monkeypatch):
-    """os.open refuses to write, as in a folder of somebody else's (root, which may run the tests, may write anywhere)."""
+    """A function that makes os.open refuse to write, as in another user's folder. (Root may write anywhere.)"""
     def refuse(path, flags, *mode, work=os.open):
         if flags & (os.O_RDWR | os.O_CREAT):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
@@ -325,7 +325,7 @@ def read_only(monkeypatch):
     return lambda: monkeypatch.setattr(os, "open", refuse)
 
 
-def test_a_folder_that_may_only_be_read_serves_whole(read_only, capsys):
+def test_a_read_only_folder_is_used_if_it_has_all_batches(read_only, capsys):
     computed()
     read_only()
     answer = kept_features.fc7(None, FEATURES, "cache", NETWORK)
@@ -333,7 +333,7 @@ def test_a_folder_that_may_only_be_read_serves_whole(read_only, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_folder_that_may_only_be_read_serves_as_far_as_it_goes(read_only, capsys):
+def test_a_read_only_folder_is_used_for_the_batches_that_it_has(read_only, capsys):
     computed()
     flip(stored(), 128)
     read_only()
@@ -342,7 +342,7 @@ def test_a_folder_that_may_only_be_read_serves_as_far_as_it_goes(read_only, caps
 
 
 def process(code):
-    """A Python process that runs `code`, which knows the names in this file."""
+    """A Python process that runs `code`, which can use the names in this file."""
     return subprocess.Popen([sys.executable, "-c", "import time\nfrom test_kept_features import *\n" + code], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env=os.environ | {"PYTHONPATH": f"{files.HERE}:{Path(__file__).parent}"})
@@ -370,17 +370,17 @@ def test_kill_9_loses_no_finished_batch():
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_computes_and_the_other_waits_for_it():
+def test_of_two_processes_one_computes_and_the_other_waits():
     children = [process(SLOW.format(seconds=0.1)) for _ in range(2)]
     results = [child.communicate() + (child.returncode,) for child in children]
     assert [status for _, _, status in results] == [0, 0]
     assert sorted(len(out.split()) for out, _, _ in results) == [0, 4]
     waiting = "".join(err for _, err, _ in results)
-    assert len(re.findall("Another process is at work on cache/kept-fc7-.*.npy: waiting for it.", waiting)) == 1
+    assert len(re.findall("Another process is writing cache/kept-fc7-.*.npy: waiting for it.", waiting)) == 1
 
 
 @pytest.mark.slow
-def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
+def test_a_process_that_waits_for_files_that_are_then_deleted_makes_new_ones():
     child = process(SLOW.format(seconds=0.5))
     child.stdout.readline()
     waiter = process("assert computed() == BATCHES")
@@ -391,7 +391,7 @@ def test_who_waits_for_files_that_are_then_deleted_makes_new_ones():
     assert computed() == []
 
 
-def test_a_mapped_file_may_be_mended_by_another_process():
+def test_another_process_may_repair_a_mapped_file():
     answer = kept_features.fc7(Network(), FEATURES, "cache", NETWORK)
     flip(stored(), LAST)
     assert process("assert computed() == [384]").wait() == 0

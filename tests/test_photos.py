@@ -1,4 +1,4 @@
-"""Any photo that a person has becomes RGB, upright, 8-bit; what is no photo, too small or a trap is refused."""
+"""Any common photo becomes RGB, upright and 8-bit; files that are not photos, too small or malicious are refused."""
 
 import os
 import struct
@@ -18,7 +18,7 @@ SMOOTH = SMOOTH.astype(np.uint8)
 
 
 def png16(channels):
-    """A PNG of 16 bits a channel, written by hand since Pillow writes grey ones only; and what it holds."""
+    """Write 16.png with 16 bits per channel, by hand since Pillow writes only grey ones, and return its values."""
     values = np.random.default_rng(1).integers(0, 65536, (40, 60, channels))
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
 
@@ -35,7 +35,7 @@ def png16(channels):
     ("a.png", {}), ("a.bmp", {}), ("a.tif", {}), ("a.tiff", {"compression": "tiff_lzw"}), ("a.ppm", {}),
     ("a.webp", {"lossless": True}),
 ])
-def test_lossless_formats_come_back_as_they_were(name, options):
+def test_lossless_formats_are_read_unchanged(name, options):
     Image.fromarray(PIXELS).save(name, **options)
     assert np.array_equal(photos.read(name), PIXELS)
 
@@ -78,7 +78,7 @@ def test_a_gif_shows_its_first_frame():
 def test_a_photo_is_turned_as_its_exif_data_says():
     image = Image.fromarray(PIXELS)
     exif = image.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees, clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees, clockwise
     image.save("a.png", exif=exif)
     assert np.array_equal(photos.read("a.png"), np.rot90(PIXELS, -1))
 
@@ -89,7 +89,7 @@ def test_damaged_exif_data_do_not_damage_the_photo(name):
     assert photos.read(name).shape == (40, 60, 3)
 
 
-def test_imagenet_photos_are_cropped_to_the_middle_square_and_left_alone_at_227():
+def test_imagenet_photos_are_cropped_to_the_central_square_and_unchanged_at_227():
     exact = np.random.default_rng(2).integers(0, 256, (227, 227, 3), np.uint8)
     Image.fromarray(exact).save("exact.png")
     assert np.array_equal(photos.read_imagenet("exact.png"), exact)
@@ -104,7 +104,7 @@ def test_imagenet_photos_are_cropped_to_the_middle_square_and_left_alone_at_227(
 
 def test_resizing_is_antialiased():
     stripes = np.zeros((320, 320, 3), np.uint8)
-    stripes[:, ::2] = 255  # finer than the result can show: grey, not stripes
+    stripes[:, ::2] = 255  # too fine for the result, which must be grey without stripes
     Image.fromarray(stripes).save("stripes.png")
     for photo in (photos.read_sign("stripes.png"), photos.read_imagenet("stripes.png")):
         assert np.abs(photo[:, 2:-2].astype(int) - 128).max() < 50
@@ -144,12 +144,12 @@ BAD = {
     "a folder": (lambda: os.mkdir("a.png") or "a.png", "is a folder"),
     "a device": (lambda: "/dev/zero", "not a regular file"),
     "empty": (lambda: written(b""), "is empty"),
-    "text": (lambda: written(b"no photo"), "is no photo"),
-    "a PDF": (lambda: written(b"%PDF-1.4\n"), "is no photo"),
+    "text": (lambda: written(b"not a photo"), "is not a photo"),
+    "a PDF": (lambda: written(b"%PDF-1.4\n"), "is not a photo"),
     "cut short": (lambda: written(random_png()[:2000]), "damaged or cut short"),
     "damaged": (lambda: written(random_png()[:500] + b"?" * 500 + random_png()[1000:]), "damaged or cut short"),
     "tiny": (lambda: image((7, 100)), "7x100 pixels"),
-    "a thread": (lambda: image((1, 100000)), "1x100000 pixels"),
+    "a thin strip": (lambda: image((1, 100000)), "1x100000 pixels"),
     "a decompression bomb": (lambda: image((30000, 30000), "1"), "more than 89,478,485 pixels"),
     "a small bomb": (lambda: image((10000, 9000), "1"), "more than 89,478,485 pixels"),
     "floating point": (lambda: image((20, 20), "F", "a.tif"), "floating-point"),
@@ -157,7 +157,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_what_is_no_usable_photo_is_one_sentence_that_names_it(bad):
+def test_an_unusable_photo_is_refused_in_one_sentence_that_names_it(bad):
     make, sentence = BAD[bad]
     path = make()
     with pytest.raises(BadInput, match=sentence) as refusal:

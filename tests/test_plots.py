@@ -17,7 +17,7 @@ BLUE = 0x00, 0x72, 0xB2
 
 
 def read(path):
-    """The pixels of a picture, uint8 [H, W, 3], which must be a PNG with nothing at its edges, where text is cut off."""
+    """The pixels of a picture, uint8 [H, W, 3], which must be a PNG with blank edges, so that no text is cut off."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("RGB"))
@@ -43,9 +43,9 @@ def some_photos(number):
     return rng.integers(0, 256, (number, 32, 32, 3)).astype(np.uint8), probabilities
 
 
-def find(pixels, photo, enlarged):
-    """Where `photo` is in a picture, (y, x) of its corner, with each of its pixels `enlarged` times: None if nowhere."""
-    pattern = np.kron(photo, np.ones((enlarged, enlarged, 1), np.uint8))
+def find(pixels, photo, scale):
+    """The corner (y, x) of `photo`, enlarged `scale` times, in a picture; None if it is not there."""
+    pattern = np.kron(photo, np.ones((scale, scale, 1), np.uint8))
     side = len(pattern)
     for y, x in np.argwhere((pixels == pattern[0, 0]).all(axis=2)):
         if np.array_equal(pixels[y:y + side, x:x + side], pattern):
@@ -73,7 +73,7 @@ def test_the_epochs_of_a_history_are_whole_numbers(monkeypatch):
             assert number > 3 or ticks == list(range(1, number + 1))
 
 
-def test_a_line_is_where_finetuning_begins_and_nowhere_when_there_is_one_stage(monkeypatch):
+def test_a_line_marks_where_finetuning_begins_if_there_are_two_stages(monkeypatch):
     saved = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
 
@@ -87,10 +87,10 @@ def test_a_line_is_where_finetuning_begins_and_nowhere_when_there_is_one_stage(m
 
 
 def cells(pixels):
-    """The 43 by 43 cells of a confusion matrix without their rims, uint8 [43, 43, 14, 14, 3]. The longest lines frame it."""
+    """The 43 by 43 cells of a confusion matrix without their borders, uint8 [43, 43, 14, 14, 3]; the longest lines frame it."""
     black = pixels.max(axis=2) < 60
     ys, xs = np.flatnonzero(black.sum(axis=1) > 1000), np.flatnonzero(black.sum(axis=0) > 1000)
-    ys, xs = np.linspace(ys[0], ys[-1], 44), np.linspace(xs[0], xs[xs < 1460][-1], 44)  # the scale of colours is behind
+    ys, xs = np.linspace(ys[0], ys[-1], 44), np.linspace(xs[0], xs[xs < 1460][-1], 44)  # the colour bar is to the right
     return np.array([[pixels[int(y) + 6:int(y) + 20, int(x) + 6:int(x) + 20] for x in xs[:-1]] for y in ys[:-1]])
 
 
@@ -102,7 +102,7 @@ def test_a_perfect_confusion_matrix_has_no_ink_off_the_diagonal():
     assert (cells(pixels)[~diagonal] == 255).all() and (cells(pixels)[diagonal] == (0, 0x2B, 0x45)).all()
 
 
-def test_a_confusion_is_in_the_row_of_the_sign_and_its_colour_is_a_part_of_the_signs_photos():
+def test_a_confusion_is_in_the_row_of_its_sign_and_coloured_by_its_fraction_of_the_signs_photos():
     counts = np.diag([0, 99, *[9] * 40, 0])
     counts[1, 40] = counts[5, 2] = 1
     plots.confusion("confusion.png", *[side.repeat(counts.ravel()) for side in np.divmod(np.arange(43 * 43), 43)])
@@ -115,7 +115,7 @@ def test_a_confusion_is_in_the_row_of_the_sign_and_its_colour_is_a_part_of_the_s
     assert np.argwhere(number).tolist() == [[1, 40], [5, 2]]  # none on the diagonal
 
 
-def test_mistakes_shows_the_wrong_ones_alone_pixel_by_pixel_the_most_confident_first():
+def test_mistakes_shows_only_wrong_answers_pixel_by_pixel_the_most_confident_first():
     features, probabilities = some_photos(8)
     labels = np.arange(8)
     labels[[1, 4, 6]] = [42, 10, 14]
@@ -128,7 +128,7 @@ def test_mistakes_shows_the_wrong_ones_alone_pixel_by_pixel_the_most_confident_f
     assert count(pixels, VERMILION) > 50
 
 
-def test_mistakes_has_25_of_them_at_most():
+def test_mistakes_shows_25_photos_at_most():
     features, probabilities = some_photos(26)
     plots.mistakes("mistakes.png", features, np.full(26, 42), probabilities)
     pixels = read("mistakes.png")
@@ -152,7 +152,7 @@ def test_the_longest_names_fit_into_a_mistakes_cell():
     assert (pixels[350:358] == 255).all()  # between rows
 
 
-def test_answers_has_each_photo_and_bars_as_long_as_the_probabilities():
+def test_answers_shows_each_photo_and_bars_as_long_as_the_probabilities():
     features, _ = some_photos(3)
     probabilities = np.zeros((3, 43), np.float32)
     probabilities[0, 42], probabilities[1, :2], probabilities[2, 10:14] = 1, 0.5, 0.25
@@ -164,14 +164,14 @@ def test_answers_has_each_photo_and_bars_as_long_as_the_probabilities():
     assert np.allclose(best, [300, 150, 75], atol=2)
 
 
-def test_a_name_of_the_longest_kind_does_not_meet_photo_or_bar():
+def test_the_longest_names_touch_neither_the_photo_nor_the_bars():
     for sign in (10, 42):
         plots.answers("answers.png", np.zeros((1, 32, 32, 3), np.uint8), np.eye(43, dtype=np.float32)[[sign]], top=1)
         pixels = read("answers.png")[40:-12]
         assert (pixels[:, 150:170] == 255).all() and (pixels[:, 542:548] == 255).all()
 
 
-def test_any_file_name_is_a_title_in_one_line():
+def test_any_file_name_becomes_a_title_of_one_line():
     names = ["$5 and $x_1$ {.png", "$\\frac{.png", "W" * 300 + ".png", "line\nbreak\t.png", "no text \udcff.png",
              "\u4e2d\u6587.png", Path("of") / "mine.png", ""]
     features, probabilities = some_photos(8)
@@ -193,7 +193,7 @@ def test_a_dollar_is_drawn_as_a_dollar(monkeypatch):
     assert len(titles) == 1 and not titles[0].get_parse_math()
 
 
-def test_many_photos_are_a_long_picture_and_too_many_are_counted(monkeypatch):
+def test_many_photos_make_a_long_picture_and_those_left_out_are_counted(monkeypatch):
     features, probabilities = some_photos(25)
     plots.answers("many.png", features, probabilities, top=1)
     pixels = read("many.png")
@@ -202,7 +202,7 @@ def test_many_photos_are_a_long_picture_and_too_many_are_counted(monkeypatch):
     plots.answers("two.png", features, probabilities)
     pixels = read("two.png")
     assert pixels.shape[0] < 500 and find(pixels, features[1], 4) and not find(pixels, features[2], 4)
-    assert (pixels[-50:] < 100).any()  # how many are missing
+    assert (pixels[-50:] < 100).any()  # how many are not shown
 
 
 DRAW = {
@@ -214,14 +214,14 @@ DRAW = {
 
 
 @pytest.mark.parametrize("picture", DRAW)
-def test_a_write_that_fails_is_one_sentence_and_leaves_nothing(picture):
+def test_a_failed_write_is_reported_in_one_sentence_and_leaves_nothing(picture):
     os.mkdir("taken.png")
     with pytest.raises(files.BadInput, match="taken.png cannot be written: "):
         DRAW[picture]("taken.png")
     assert os.listdir() == ["taken.png"] and os.listdir("taken.png") == []
 
 
-def test_a_drawing_that_fails_leaves_the_old_picture():
+def test_a_failed_drawing_leaves_the_old_picture():
     Path("history.png").write_bytes(b"old")
     with pytest.raises(KeyError):
         plots.history("history.png", [{"epoch": 1, "stage": "frozen"}])

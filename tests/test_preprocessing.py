@@ -1,4 +1,4 @@
-"""Photos become AlexNet's features by the lab's convention: the image's own mean off, TensorFlow 1's bilinear resize."""
+"""Photos become AlexNet's features by the lab's convention, with TensorFlow 1's bilinear resize, or by Caffe's."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,7 +18,7 @@ def photos(side, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (3, side, side, 3), np.uint8)
 
 
-def test_each_photo_loses_its_own_mean_and_a_227x227_photo_nothing_else():
+def test_each_photo_loses_its_own_mean_and_nothing_else_changes():
     images = photos(227) // np.uint8([[[[1]]], [[[2]]], [[[5]]]])  # of different brightness
     expected = images - images.reshape(3, -1).mean(axis=1).reshape(3, 1, 1, 1)
     np.testing.assert_allclose(run(images), expected, atol=1e-3)
@@ -45,7 +45,7 @@ def test_caffes_convention_is_the_middle_in_bgr_minus_imagenets_means():
 
 
 def lanczos(size, new_size):
-    """The matrix [new_size, size] of a resize with the Lanczos kernel of three lobes, widened when it shrinks."""
+    """The matrix [new_size, size] of a resize with the three-lobed Lanczos kernel, which is widened for shrinking."""
     scale = size / new_size
     width = max(scale, 1)
     x = ((np.arange(new_size)[:, None] + 0.5) * scale - np.arange(size) - 0.5) / width
@@ -56,6 +56,6 @@ def lanczos(size, new_size):
 def test_caffe_warps_the_whole_photo_to_a_square():
     coffee = np.asarray(Image.open(SAMPLES[1]).convert("RGB"))
     assert coffee.shape == (400, 600, 3)
-    narrow = np.einsum("xw,hwc->hxc", lanczos(600, 256), coffee).round().clip(0, 255)  # Pillow keeps bytes in between too
+    narrow = np.einsum("xw,hwc->hxc", lanczos(600, 256), coffee).round().clip(0, 255)  # Pillow rounds to bytes in between too
     expected = np.einsum("yh,hxc->yxc", lanczos(400, 256), narrow).clip(0, 255)
     assert np.abs(read_caffe(SAMPLES[1]) - expected).max() < 1.5

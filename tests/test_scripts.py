@@ -35,7 +35,7 @@ EPOCH = r"Epoch \d+\nTime: \d+\.\d{3} seconds\nValidation Loss = \d+\.\d{4}\nVal
 
 
 def named(out):
-    """The names in what a script printed."""
+    """The class names that a script printed."""
     return re.findall(r"^(.*): [01]\.\d{3}$", out, re.MULTILINE)
 
 
@@ -52,7 +52,7 @@ def test_the_first_page_names_the_sample_photos_in_the_published_format():
                           "These weights know 202 of the 1000 classes: the others get probability 0.\n")
 
 
-def test_photos_of_the_users_are_named_and_top_says_how_many_classes(call):
+def test_the_users_photos_are_named_and_top_sets_how_many_classes(call):
     Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save("grey.png")
     status, out, _ = call(imagenet_inference, files.HERE / "images/cat.png", "grey.png", "--top", 2, "--weights", "builtin")
     lines = out.splitlines()
@@ -61,7 +61,7 @@ def test_photos_of_the_users_are_named_and_top_says_how_many_classes(call):
     assert lines[3] == lines[7] == "" and len(lines) == 9
 
 
-def test_the_second_page_names_signs_wrongly_out_of_imagenets_classes(call):
+def test_the_second_page_gives_signs_the_names_of_imagenets_classes(call):
     status, out, err = call(traffic_sign_inference)
     assert status == 0 and re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", out)
     assert set(named(out)) <= set(class_names) and len(named(out)) == 10
@@ -77,7 +77,7 @@ def test_the_third_page_guesses_sign_names_and_says_that_it_is_untrained(call):
 
 @pytest.fixture
 def seen_by_alexnet(monkeypatch):
-    """A list that gets the number of images at every pass through AlexNet."""
+    """A list of the number of images in each pass through AlexNet, kept up to date."""
     passes = []
 
     def counting(features, build=alexnet.AlexNet, **arguments):
@@ -95,7 +95,7 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     features, labels = write_data(100)
     status, out, err = call(train_feature_extraction, "--epochs", 4, "--batch-size", 16)
     assert status == 0 and re.match(f"({EPOCH}){{4}}Validation: 33 photos, loss", out)
-    assert seen_by_alexnet == [128]  # the 100, and some of them again to make a whole batch
+    assert seen_by_alexnet == [128]  # the 100, and some of them again to fill the batch
     assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.9
 
     names = sorted(name for name in os.listdir("model") if "tfevents" not in name)
@@ -137,7 +137,7 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
         new_layer.build(fc7, 43, seed=7)
         session.run(tf.global_variables_initializer())
         x, (W, b) = session.run([fc7, new_layer.variables()], {images: features})
-    assert 0.0085 < W.std() < 0.009 and np.abs(W).max() <= 0.02  # a normal cut at 2 sigma has 0.88 of its deviation
+    assert 0.0085 < W.std() < 0.009 and np.abs(W).max() <= 0.02  # truncated at 2 sigma, a normal deviates by 0.88 of sigma
     assert not b.any()
 
     parameters = [W.astype(np.float64), b.astype(np.float64)]
@@ -164,7 +164,7 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
         assert accuracies[epoch] == np.mean(probabilities.argmax(axis=1) == labels[validation])
 
 
-def test_the_seed_moves_the_training_and_nothing_else_does(call):
+def test_only_the_seed_changes_the_training(call):
     write_data(30)
     runs = [re.findall("Loss = (.*)", call(train_feature_extraction, "--epochs", 2, "--batch-size", 8, "--seed", seed,
                                            "--overwrite")[1]) for seed in (1, 1, 2)]
@@ -217,7 +217,7 @@ def test_in_bfloat16_the_most_probable_name_and_nearly_its_probability_are_the_s
     assert exact != coarse
 
 
-def test_training_again_mends_a_damaged_model(call, trained):
+def test_training_again_replaces_a_damaged_model(call, trained):
     shutil.copytree(trained, "model")
     Path("model/model.json").write_text("{")
     write_data(10)
@@ -252,7 +252,7 @@ def touch(path):
     (imagenet_inference, lambda: ["--preprocess", "keras"], "invalid choice: 'keras'"),
     (traffic_sign_inference, lambda: [touch("sign.png")], "sign.png is empty"),
     (traffic_sign_inference, lambda: ["--weights", "."], ". is a folder"),
-    (feature_extraction, lambda: [attack("photo.png")], "photo.png is no photo"),
+    (feature_extraction, lambda: [attack("photo.png")], "photo.png is not a photo"),
     (feature_extraction, lambda: ["--model", touch("model")], "model is a file"),
     (train_feature_extraction, lambda: ["--data", attack("train.p")], "train.p asks to call builtins.exec"),
     (train_feature_extraction, lambda: ["--data", "nowhere.p"], "nowhere.p does not exist"),
@@ -263,7 +263,7 @@ def touch(path):
     (train_feature_extraction, lambda: ["--pretrained-learning-rate", "nan"], "'nan' is not a number above 0"),
     (train_feature_extraction, lambda: ["--resume", "--overwrite"], "choose one of them"),
     (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "choose one of them"),
-    (train_feature_extraction, lambda: ["--export", touch("file")], "file is there already"),
+    (train_feature_extraction, lambda: ["--export", touch("file")], "file already exists"),
     (train_feature_extraction, lambda: write_data(5) and ["--cache", touch("file")], "file is a file"),
     (train_feature_extraction, lambda: write_data(5) and ["--split", "track"], "no tracks found"),
     (train_feature_extraction, lambda: ["--seed", "1.5"], "'1.5' is not a whole number"),
@@ -280,13 +280,13 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(call, script, arguments, se
 
 
 def python(code):
-    """A finished Python process that has run `code`, which can import the lab."""
+    """Run `code`, which can import the lab, in a Python process, and return the finished process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(files.HERE)})
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_and_imports_come_without_tensorflow_and_leave_no_trace(script):
+def test_help_and_imports_need_no_tensorflow_and_write_no_files(script):
     name = script.__name__
     code = (f"import sys, {name}\ntry: {name}.main(['--help'])\n"
             "finally: print(sorted({'tensorflow', 'numpy'} & set(sys.modules)))")
@@ -309,7 +309,7 @@ def press_ctrl_c_below_compiled_code():
 
 @pytest.mark.parametrize("main", [press_ctrl_c, press_ctrl_c_below_compiled_code])
 def test_ctrl_c_is_exit_status_130(main, capsys):
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         assert command_line.exit_status(main) == 130
     finally:
@@ -338,7 +338,7 @@ command_line.run(main)
 @pytest.mark.parametrize("redirection, status", [
     (">&- 2>&-", 0), (">/dev/full", 2), ("--help >&-", 0), ("nowhere.png 2>/dev/full", 2), ("nowhere.png 2>&-", 2),
 ])
-def test_a_script_survives_streams_that_nobody_reads(redirection, status):
+def test_a_script_survives_closed_and_full_streams(redirection, status):
     command = f"'{sys.executable}' '{files.HERE}/feature_extraction.py' {redirection}"
     run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert run.returncode == status and "Traceback" not in run.stderr
@@ -346,7 +346,7 @@ def test_a_script_survives_streams_that_nobody_reads(redirection, status):
 
 
 @pytest.mark.slow
-def test_a_training_whose_output_nobody_reads_is_kept(tmp_path):
+def test_a_training_is_saved_even_if_nothing_reads_its_output(tmp_path):
     write_data(10)
     run = subprocess.run(f"'{sys.executable}' '{files.HERE}/train_feature_extraction.py' --epochs 3 | head -1", shell=True,
                          capture_output=True, text=True)
@@ -358,6 +358,6 @@ def test_there_are_1000_class_names_in_wordnets_order():
     assert len(class_names) == 1000
     assert (class_names[0], class_names[999]) == ("tench, Tinca tinca", "toilet tissue, toilet paper, bathroom tissue")
     assert class_names.count("crane") == 2 and len(set(class_names)) == 999
-    # What the lab's first page publishes for its two photos, by Caffe's indices
+    # Classes that the lab's first page prints for its two photos, by Caffe's indices
     assert {class_names[i] for i in (266, 265, 181, 267)} == {
         "miniature poodle", "toy poodle", "Bedlington terrier", "standard poodle"}

@@ -1,4 +1,4 @@
-"""A training can be relied on: it goes on where it stopped, tells the truth, and can be taken elsewhere."""
+"""A training can be relied on: it resumes where it stopped, reports true figures, and can be exported."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from lab.training import checkpoints, finetuning, run
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """What three epochs in steps of 16 on `write_data` end in."""
+    """What a training of three epochs saves, in batches of 16 from `write_data`, if it is not interrupted."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_data(path=folder / "train.p")
     train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "3", "--batch-size", "16",
@@ -34,7 +34,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def press_ctrl_c_in_step(number, monkeypatch):
-    """Ctrl-C while the step `number`, counted from 1, of an epoch is under way."""
+    """Press Ctrl-C during step `number` of an epoch, counted from 1."""
     def steps(iterable, *arguments, **options):
         for i in iterable:
             if i == number - 1:
@@ -42,10 +42,10 @@ def press_ctrl_c_in_step(number, monkeypatch):
             yield i
 
     monkeypatch.setattr(run, "tqdm", steps)
-    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # a background job ignores Ctrl-C
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # background jobs ignore Ctrl-C
 
 
-def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_bytes(call, uninterrupted, monkeypatch):
+def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--resume"]
     with monkeypatch.context() as patch:
@@ -65,13 +65,13 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_ends_in_the_same_b
 
 
 @pytest.mark.slow
-def test_a_training_that_died_while_it_saved_goes_on_from_the_save_before(call, uninterrupted, monkeypatch):
+def test_a_training_that_dies_while_saving_resumes_from_the_previous_save(call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
 
     def die(path, value, write=files.write_json):
         if path.name == "model.json" and len(value["history"]) == 2:
-            raise KeyboardInterrupt  # the checkpoint of epoch 2 is there, and model.json still names that of epoch 1
+            raise KeyboardInterrupt  # the checkpoint of epoch 2 exists, but model.json still names the one of epoch 1
         write(path, value)
 
     with monkeypatch.context() as patch:
@@ -82,7 +82,7 @@ def test_a_training_that_died_while_it_saved_goes_on_from_the_save_before(call, 
     assert saved() == uninterrupted and len(list(Path("model").glob("checkpoint-*"))) == 2
 
 
-def test_a_model_is_replaced_only_when_that_is_asked_for(call):
+def test_a_model_is_replaced_only_with_overwrite(call):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 2)[0] == 0
     before = saved()
@@ -93,7 +93,22 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(call):
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
 
 
-def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_begun_for(call, monkeypatch):
+def test_a_model_folder_without_a_format_number_is_the_previous_versions_and_of_a_later_format_it_is_refused(call, trained):
+    shutil.copytree(trained, "model")
+    manifest = Path("model/model.json")
+    state = json.loads(manifest.read_text())
+    assert state.pop("format") == 2
+    manifest.write_text(json.dumps(state))
+    write_data(30)
+    assert call(feature_extraction)[2].count("untrained") == 0
+    assert call(train_feature_extraction, "--epochs", 2, "--resume", "--export", "saved")[0] == 0
+    assert call(train_feature_extraction, "--epochs", 3, "--resume")[0] == 0
+    assert json.loads(manifest.read_text())["format"] == 2 and len(saved()[1]) == 3
+    manifest.write_text(json.dumps(state | {"format": 3}))
+    assert "was written by a later version of the lab" in mistake(call(feature_extraction)[2])
+
+
+def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_started_for(call, monkeypatch):
     write_data(30)
     with monkeypatch.context() as patch:
         press_ctrl_c_in_step(1, patch)
@@ -111,7 +126,7 @@ def test_two_trainings_do_not_share_a_folder(call):
     assert os.listdir("model") == []
 
 
-def test_a_first_training_deletes_nothing_that_it_has_not_written(call):
+def test_a_first_training_deletes_only_what_it_has_written(call):
     write_data(30)
     Path("model").mkdir()
     others = {"checkpoint-500.index", "events.out.tfevents.171.myhost", "notes.txt"}
@@ -122,7 +137,7 @@ def test_a_first_training_deletes_nothing_that_it_has_not_written(call):
     assert sorted(path.name for path in Path("model").glob("checkpoint-50[1-9].index")) == ["checkpoint-503.index"]
 
 
-def test_a_model_that_a_training_replaces_while_it_is_read_is_read_again(trained):
+def test_a_model_replaced_by_a_training_while_it_is_read_is_read_again(trained):
     shutil.copytree(trained, "model")
     earlier = checkpoints.read("model")
     for path in list(Path("model").glob("checkpoint-2.*")):
@@ -137,7 +152,7 @@ def test_a_model_that_a_training_replaces_while_it_is_read_is_read_again(trained
 
 
 @pytest.mark.slow
-def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, monkeypatch):
+def test_the_metrics_of_an_earlier_model_are_deleted_and_its_curves_are_kept(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1, "--test", "train.p", "--batch-size", 8)[0] == 0
     assert {"metrics.json", "test-mistakes.png"} < set(os.listdir("model"))
@@ -158,7 +173,7 @@ def test_metrics_of_an_earlier_model_do_not_outlive_it_and_its_curves_do(call, m
     (["--split", "track", "--epochs", 3], "no tracks found"),
     (["--epochs", 1], "was started for 2 frozen epochs, not 1: resume with --epochs 2 or more"),
 ])
-def test_what_differs_from_the_training_before_is_named(arguments, difference, call, trained):
+def test_a_difference_from_the_resumed_training_is_named(arguments, difference, call, trained):
     write_data(30)
     write_data(31, "other.p")
     arrays = weights.load("builtin")
@@ -178,7 +193,7 @@ def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
         wanted = checkpoints.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
         checkpoints.check_resumable(state, wanted, trained)
 
-    resume(2, 4, finetune_batch_size=8, precision="bfloat16")  # nor does it matter how the frozen epochs were computed
+    resume(2, 4, finetune_batch_size=8, precision="bfloat16")  # and the precision of the finished frozen epochs does not matter
     state["epochs"]["finetuned"] = 4
     with pytest.raises(files.BadInput, match="is being finetuned: resume with --finetune"):
         resume(2, 0)
@@ -192,7 +207,7 @@ def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
     resume(2, 5, finetune_batch_size=32)
 
 
-def test_whole_tracks_are_held_out_when_that_is_asked_for(call, monkeypatch):
+def test_split_track_holds_out_whole_tracks(call, monkeypatch):
     monkeypatch.setattr(gtsrb, "FRAMES", 4)
     rng = np.random.default_rng(0)
     signs = rng.integers(0, 256, (6, 1, 4, 4, 3)).repeat(8, axis=2).repeat(8, axis=3)  # six signs, of two classes
@@ -205,7 +220,7 @@ def test_whole_tracks_are_held_out_when_that_is_asked_for(call, monkeypatch):
     assert status == 2 and "was trained with --split track, not random" in err
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_the_likely_cause(call, monkeypatch):
+def test_an_infinite_loss_ends_the_training_with_the_likely_cause(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0
     before = saved()
@@ -226,7 +241,7 @@ def test_tensorboard_finds_the_graph_and_both_curves(trained):
     assert {"images", "alexnet/fc7", "signs/logits"} <= {node.name for node in graph.node}
 
 
-def test_metrics_and_pictures_tell_of_the_validation_photos(trained):
+def test_metrics_and_pictures_are_those_of_the_validation_photos(trained):
     metrics = json.loads((trained / "metrics.json").read_text())["validation"]
     assert metrics["photos"] == 10 == sum(sign["photos"] for sign in metrics["classes"])
     history = checkpoints.read(trained)["history"]
@@ -234,7 +249,7 @@ def test_metrics_and_pictures_tell_of_the_validation_photos(trained):
     assert all((trained / name).stat().st_size for name in ("history.png", "confusion.png", "mistakes.png"))
 
 
-def test_dropout_keeps_the_mean_and_drops_by_the_seed_alone():
+def test_dropout_keeps_the_mean_and_depends_on_the_seed_alone():
     with tf.Graph().as_default(), tf.Session() as session:
         rate, seed = tf.placeholder(tf.float32, []), tf.placeholder(tf.int32, [2])
         dropped = finetuning.dropout(tf.ones([100, 4096]), rate, seed)
@@ -268,7 +283,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
     Path("file").touch()
     status, _, err = call(train_feature_extraction, "--export", "file/saved", "--model", trained)
     assert status == 2 and "file is a file: name a folder" in mistake(err)
-    for name, sentence in (("signs[1]", "for a pattern"), ("signs-\udce4", "is no text"), ("file", "is there already")):
+    for name, sentence in (("signs[1]", "as a pattern"), ("signs-\udce4", "is not valid UTF-8"), ("file", "already exists")):
         status, _, err = call(train_feature_extraction, "--export", name, "--model", trained)
         assert status == 2 and sentence in mistake(err)
     status, _, err = call(train_feature_extraction, "--export", "model", "--model", "model/new")
@@ -276,6 +291,6 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
     assert os.listdir() == ["file"]
 
 
-def test_photos_are_drawn_with_their_five_bars(call, trained):
+def test_plot_draws_photos_with_their_most_probable_signs(call, trained):
     status, _, _ = call(feature_extraction, "--model", trained, "--plot", "answers.png")
     assert status == 0 and Image.open("answers.png").height > 300

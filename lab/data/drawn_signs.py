@@ -1,9 +1,9 @@
-"""Traffic signs that the lab draws itself: a training set for a machine that has no GTSRB.
+"""Traffic signs that the lab draws itself: a training set for machines without GTSRB.
 
-`render` turns the flat signs of sign_templates.py into what a moving camera might have seen of them. The recipe is that
-of Lopes da Silva and Fernandes, "Bridging the Gap between Real and Synthetic Traffic Sign Repositories", DeLTA 2022
-(DOI 10.5220/0011301100003277): plain backgrounds, jittered geometry, blur, Perlin noise, confetti and GTSRB's own law of
-brightness, rather than realism. benchmarks/ingredients.py measures what each is worth on real photos.
+`render` turns the flat signs of sign_templates.py into what a moving camera might see. The recipe follows Lopes da Silva
+and Fernandes, "Bridging the Gap between Real and Synthetic Traffic Sign Repositories", DeLTA 2022
+(DOI 10.5220/0011301100003277): plain backgrounds, jittered geometry, blur, Perlin noise, confetti and GTSRB's own
+distribution of brightness, rather than realism. benchmarks/ingredients.py measures each ingredient's effect on real photos.
 """
 
 import functools
@@ -20,56 +20,56 @@ from tqdm import tqdm
 from lab import command_line, files
 from lab.data import gtsrb, sign_templates
 
-COUNT = 250  # signs of each class that the scripts train on
-SIDE = 32  # pixels, of GTSRB's photos in the lab's format
+COUNT = 250  # signs of each class in the scripts' training set
+SIDE = 32  # pixels, as in train.p
 
-_MARGIN = 3  # pixels more on each side, until all blurring is done
+_MARGIN = 3  # extra pixels on each side, until all blurring is done
 _WIDE = SIDE + 2 * _MARGIN
-_TEMPLATE = 56  # pixels: about twice what a sign takes of a photo, so that shrinking it skips nothing
+_TEMPLATE = 56  # pixels: about twice a sign's size in a photo, so that interpolation skips no pixels
 _BATCH = 64  # photos at a time: more do not fit into a core's cache
 
-# The ingredients, in the order in which light meets them. Lengths are parts of the photo's side where nothing else is said.
+# The ingredients, in the order in which light meets them. Lengths are fractions of the photo's side unless noted.
 _SCENERY = (0.5, 0.5, 0.5), (0.95, 1, 1.05), (0.2, 0.2, 0.15), (0.65, 0.55, 0.36), (0.42, 0.33, 0.27), (0.1, 0.1, 0.11)
-_CONTRAST = 0.7  # log of how light such a colour is: standard deviation
-_LEAVES = 1.0  # how often a second colour is seen between them
-_EDGE = 1.0  # how often the background has a straight edge
-_BACKLIGHT = 0.1, 0.3  # log of the light behind to the light on the sign: mean and standard deviation
-_NATIVE = 24, 44, 0.45  # pixels of the photo's side before it was resized to 32: smallest, median, standard deviation of log
-_FIT = 0.02, 0.06  # log of the sign's size to what GTSRB's margins make it: mean and standard deviation
-_STRETCH = 0.04  # log of width to height: standard deviation
-_SHIFT = 0.015  # of the centre, each way: standard deviation
+_CONTRAST = 0.7  # log of the lightness of these colours: standard deviation
+_LEAVES = 1.0  # probability of patches of a second colour
+_EDGE = 1.0  # probability of a straight edge in the background
+_BACKLIGHT = 0.1, 0.3  # log of the ratio of light behind to light on the sign: mean and standard deviation
+_NATIVE = 24, 44, 0.45  # pixels on a side before resizing to 32: minimum, median, standard deviation of the log
+_FIT = 0.02, 0.06  # log of the sign's size relative to GTSRB's margins: mean and standard deviation
+_STRETCH = 0.04  # log of width / height: standard deviation
+_SHIFT = 0.015  # of the centre, along each axis: standard deviation
 _ROTATION = 4.0  # degrees: standard deviation
-_PERSPECTIVE = 0.06  # how much the far side of a turned sign shrinks, each way: standard deviation
-_CONFETTI = 0.4  # how often a coloured blob is on the sign
-_SHADE = 0.25  # Perlin noise on the light: at most
-_COLOUR = (0.0, 0.0, 0.06), 0.1  # log of each channel's gain: means and standard deviation; GTSRB's camera sees bluish
-_SATURATION = 0.3, 1.1  # from, to
-_HAZE = 0.3  # part of the light that is scattered: at most, mostly less
-_BLUR = 0.2, 0.65  # pixels, standard deviation: from, to
-_MOTION = 2.5  # pixels, each way: at most, mostly less
-_SHARPEN = 0.6  # the camera's own sharpening: at most
-_NOISE = 6.0  # grey levels, standard deviation: at most
+_PERSPECTIVE = 0.06  # how much the far side of a turned sign shrinks, along each axis: standard deviation
+_CONFETTI = 0.4  # probability of a coloured blob on the sign
+_SHADE = 0.25  # Perlin noise on the light: maximum
+_COLOUR = (0.0, 0.0, 0.06), 0.1  # log of each channel's gain: means and standard deviation; GTSRB's camera has a blue cast
+_SATURATION = 0.3, 1.1  # minimum, maximum
+_HAZE = 0.3  # fraction of scattered light: maximum, usually much less
+_BLUR = 0.2, 0.65  # pixels, standard deviation: minimum, maximum
+_MOTION = 2.5  # pixels, along each axis: maximum, usually much less
+_SHARPEN = 0.6  # the camera's own sharpening: maximum
+_NOISE = 6.0  # grey levels, standard deviation: maximum
 
 
 def main(arguments=None):
-    parser = command_line.Parser(description="Draw traffic signs: a picture of all, or a training set in the lab's format.")
+    parser = command_line.Parser(description="Draw traffic signs: a picture of all, or a training set like train.p.")
     parser.add_argument("--sheet", type=command_line.png, metavar="PNG",
-                        help="draw all 43 signs, and samples of each, into this picture")
-    parser.add_argument("--write", metavar="PATH", help="write a set of signs in the format of train.p to this new file")
+                        help="write a picture of all 43 signs, with samples of each, to this file")
+    parser.add_argument("--write", metavar="PATH", help="write a training set in the format of train.p to this new file")
     parser.add_argument("--count", type=command_line.whole_number(1, 10_000), default=COUNT, metavar="N",
                         help=f"signs of each class to write (default: {COUNT})")
     parser.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), default=0, metavar="N",
-                        help="another seed draws other samples (default: 0)")
+                        help="random seed of the samples (default: 0)")
     args = parser.parse_args(arguments)
     if not (args.sheet or args.write):
-        parser.error("say --sheet PNG or --write PATH, or both")
+        parser.error("choose --sheet PNG or --write PATH, or both")
     if args.write:
         files.check_absent(args.write)
 
     if args.sheet:
         with files.replacing(args.sheet) as file:
             _sheet(args.seed).save(file, "PNG", optimize=True)
-        files.notice(f"All signs, and samples of each, are in {args.sheet}.")
+        files.notice(f"All signs, with samples of each, are in {args.sheet}.")
     if args.write:
         features, labels = render(args.count, args.seed)
         with files.replacing(args.write) as file:
@@ -78,7 +78,7 @@ def main(arguments=None):
 
 
 def load():
-    """The signs that the lab trains on when there are no photos: gtsrb.Photos of COUNT of each class. Says so on stderr."""
+    """The signs that the lab trains on without photos: gtsrb.Photos with COUNT of each class. Says so on stderr."""
     features, labels = render(COUNT, seed=0)
     files.notice(f"Training and validating on {len(labels)} signs that the lab draws, {COUNT} of each class: real photos are "
                  "harder.")
@@ -86,10 +86,10 @@ def load():
 
 
 def render(count_per_class, seed):
-    """`count_per_class` drawn photos of each sign: features uint8 [43 * count_per_class, 32, 32, 3] in RGB, labels int64.
+    """Draw `count_per_class` signs of each class: features uint8 [43 * count_per_class, 32, 32, 3] in RGB, labels int64 [N].
 
-    The classes take turns: 0, 1, ..., 42, 0, ... The same `seed` (int, not negative) gives the same bytes on the same kind
-    of machine with the same packages, and a larger count begins with a smaller one's photos.
+    The classes alternate: 0, 1, ..., 42, 0, ... The same `seed` (int, not negative) yields the same bytes on the same kind
+    of machine with the same packages, and a larger set begins with the signs of a smaller one.
     """
     labels = np.tile(np.arange(gtsrb.CLASSES), count_per_class)
     features = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
@@ -105,7 +105,7 @@ def render(count_per_class, seed):
             for _ in tqdm(threads.map(render_batch, starts), "Drawing signs", len(starts), disable=None, leave=False):
                 pass
         except BaseException:
-            threads.shutdown(cancel_futures=True)  # or Ctrl-C would wait for all batches
+            threads.shutdown(cancel_futures=True)  # otherwise Ctrl-C would wait for all batches
             raise
     return features, labels
 
@@ -122,7 +122,7 @@ def _photos(labels, rng):
 
 
 def _grid():
-    """x and y, float32 [1, 38] and [38, 1], of the pixels with their margin, in sides from the photo's centre."""
+    """x and y of the pixels, margin included, from the photo's centre, in units of its side: float32 [1, 38] and [38, 1]."""
     line = ((np.arange(_WIDE) + 0.5 - _WIDE / 2) / SIDE).astype(np.float32)
     return line[None, :], line[:, None]
 
@@ -138,25 +138,25 @@ def _normal(rng, deviation, count, *shape):
 
 
 def _placements(native, rng):
-    """Where signs hang: float32 matrices [count, 3, 3] from homogeneous coordinates in the photo to those in a template."""
+    """Random matrices, float32 [count, 3, 3], from homogeneous coordinates in the photo to those in a template."""
     count = len(native)
     size = 1 - 2 * np.maximum(5 / native, 1 / 12)  # GTSRB's photos have a margin of 10% of the sign, at least 5 pixels
     size *= np.exp(_FIT[0] + _normal(rng, _FIT[1], count))
     stretch = np.exp(_normal(rng, _STRETCH, count))
     angle = np.radians(_normal(rng, _ROTATION, count))
     x, y = _normal(rng, _SHIFT, 2, count)
-    there = np.zeros((count, 3, 3), np.float32)  # the way back: from the photo's centre to the template's
-    there[:, 0, 0], there[:, 0, 1] = np.cos(angle) / (size * stretch), np.sin(angle) / (size * stretch)
-    there[:, 1, 0], there[:, 1, 1] = -np.sin(angle) / size, np.cos(angle) / size
-    there[:, 2, :2] = _normal(rng, _PERSPECTIVE, count, 2)
-    there[:, 2, 2] = 1
+    to_template = np.zeros((count, 3, 3), np.float32)  # the inverse: from the photo to the template
+    to_template[:, 0, 0], to_template[:, 0, 1] = np.cos(angle) / (size * stretch), np.sin(angle) / (size * stretch)
+    to_template[:, 1, 0], to_template[:, 1, 1] = -np.sin(angle) / size, np.cos(angle) / size
+    to_template[:, 2, :2] = _normal(rng, _PERSPECTIVE, count, 2)
+    to_template[:, 2, 2] = 1
     shift = np.tile(np.eye(3, dtype=np.float32), (count, 1, 1))
     shift[:, 0, 2], shift[:, 1, 2] = -x, -y
-    return there @ shift
+    return to_template @ shift
 
 
 def _signs(placements, labels, rng):
-    """The signs as they hang: float32 [N, 38, 38, 4], colours from 0 to 1 already multiplied by the alpha behind them."""
+    """The signs in their places: float32 [N, 38, 38, 4], RGBA from 0 to 1, the colours premultiplied by alpha."""
     x, y = _grid()
     x, y, scale = (m[0] * x + m[1] * y + m[2] for m in np.moveaxis(placements, 0, 2)[..., None, None])
     side = _TEMPLATE + 2
@@ -165,12 +165,12 @@ def _signs(placements, labels, rng):
     u, v = (u - left)[..., None], (v - top)[..., None]
     designs = rng.integers(0, 2, len(labels))
     corner = ((labels * 2 + designs).astype(np.int32)[:, None, None] * side + top) * side + left
-    upper, lower = (_between(*(_texels().take(corner + row + column, axis=0) for column in (0, 1)), u) for row in (0, side))
-    return _between(upper, lower, v)
+    upper, lower = (_interpolate(*(_texels().take(corner + row + column, axis=0) for column in (0, 1)), u) for row in (0, side))
+    return _interpolate(upper, lower, v)
 
 
-def _between(a, b, weight):
-    """a + (b - a) * weight, in place of b."""
+def _interpolate(a, b, weight):
+    """a + (b - a) * weight, computed in place in b."""
     b -= a
     b *= weight
     b += a
@@ -179,17 +179,17 @@ def _between(a, b, weight):
 
 @functools.cache
 def _texels():
-    """The templates with a transparent pixel around each, as one list: float32 [43 * 2 * 58 * 58, 4], alpha multiplied in."""
+    """All pixels of the templates, each padded by a transparent one: float32 [43 * 2 * 58 * 58, 4], premultiplied alpha."""
     templates = np.pad(sign_templates.templates(_TEMPLATE), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32) / 255
     templates[..., :3] *= templates[..., 3:]
     return templates.reshape(-1, 4)
 
 
 def _perlin(cells, count, rng):
-    """Perlin's gradient noise, float32 [count, 38, 38], about -1 to 1: a lattice of `cells` by `cells`.
+    """Perlin's gradient noise on a lattice of `cells` by `cells`: float32 [count, 38, 38], about -1 to 1.
 
-    At each lattice point there is a random slope; between four points their planes are mixed by 6t^5 - 15t^4 + 10t^3
-    (Perlin, "Improving noise", SIGGRAPH 2002). That is linear in the slopes and separable, hence two matrix products.
+    Each lattice point has a random slope; between four points their planes are blended by 6t^5 - 15t^4 + 10t^3
+    (Perlin, "Improving noise", SIGGRAPH 2002). This is linear in the slopes and separable, hence two matrix products.
     """
     t = np.linspace(0, cells, _WIDE, endpoint=False) + 0.5 * cells / _WIDE
     distance = t[:, None] - np.arange(cells + 1)
@@ -201,37 +201,37 @@ def _perlin(cells, count, rng):
 
 
 def _backgrounds(count, rng):
-    """What is behind the signs, float32 [count, 38, 38, 3], 0 to 5: plain colours, leaves, an edge."""
+    """Backgrounds, float32 [count, 38, 38, 3], 0 to 5: plain colours, leaves, an edge."""
     x, y = _grid()
 
     def colours():
         hue = np.float32(_SCENERY)[rng.integers(0, len(_SCENERY), count)][:, None, None]
         return hue * np.exp(_normal(rng, _CONTRAST, count, 1, 1, 1) + _normal(rng, 0.06, count, 1, 1, 3))
 
-    def slanting():
+    def slanted_axis():
         angle = np.pi / 2 * rng.integers(0, 4, (count, 1, 1)) + _normal(rng, 0.1, count, 1, 1)
         return np.cos(angle) * x + np.sin(angle) * y
 
-    def somewhere(often):
-        return rng.random((count, 1, 1)) < often
+    def with_probability(p):
+        return rng.random((count, 1, 1)) < p
 
-    scene = colours() * (1 + _normal(rng, 0.3, count, 1, 1, 1) * slanting()[..., None])
+    scene = colours() * (1 + _normal(rng, 0.3, count, 1, 1, 1) * slanted_axis()[..., None])
     leaves = _perlin(5, count, rng) + _perlin(11, count, rng) + _uniform(rng, -0.5, 0.5, count, 1, 1)
-    contrast = somewhere(_LEAVES) * _uniform(rng, 0.5, 2.5, count, 1, 1)
+    contrast = with_probability(_LEAVES) * _uniform(rng, 0.5, 2.5, count, 1, 1)
     scene = _paint(scene, (contrast * leaves).clip(0, 1), colours())
-    beyond = slanting() > _uniform(rng, 0.1, 0.9, count, 1, 1)
-    scene = _paint(scene, beyond & somewhere(_EDGE), colours())
+    beyond = slanted_axis() > _uniform(rng, 0.1, 0.9, count, 1, 1)
+    scene = _paint(scene, beyond & with_probability(_EDGE), colours())
     scene *= np.exp(_BACKLIGHT[0] + _normal(rng, _BACKLIGHT[1], count, 1, 1, 1))
     return scene.clip(0, 5)
 
 
 def _paint(scene, where, colours):
-    """`scene` with `colours` laid over it, as densely as `where` [count, 38, 38] says, 0 to 1."""
+    """`scene` with `colours` laid over it; `where` [count, 38, 38] is their opacity, 0 to 1."""
     return scene + (colours - scene) * where[..., None].astype(np.float32)
 
 
 def _stick_confetti(signs, rng):
-    """`signs`, some with a coloured blob on them: dirt, a sticker, a leaf in front."""
+    """`signs`, some with a coloured blob: dirt, a sticker, a leaf in front."""
     x, y = _grid()
     count = len(signs)
     width, height = np.exp(_uniform(rng, math.log(0.015), math.log(0.11), 2, count, 1, 1))
@@ -243,7 +243,7 @@ def _stick_confetti(signs, rng):
 
 
 def _light(scene, rng):
-    """The light that reaches the camera, float32 like `scene`, its mean drawn from GTSRB's law of brightness, 7 to 255."""
+    """The light that reaches the camera, like `scene`, its mean drawn from GTSRB's distribution of brightness, 7 to 255."""
     count = len(scene)
     shade = _uniform(rng, 0, _SHADE, count, 1, 1) * (_perlin(2, count, rng) + _perlin(5, count, rng))
     scene = scene * np.exp(shade[..., None] * 2 + _normal(rng, _COLOUR[1], count, 1, 1, 3) + np.float32(_COLOUR[0]))
@@ -255,13 +255,13 @@ def _light(scene, rng):
 
 
 def _brightness(count, rng):
-    """Mean grey levels as in GTSRB's photos, float32 [count]: a Johnson S_B law (see the paper above), at most 255."""
+    """Mean grey levels as in GTSRB's photos, float32 [count], at most 255: a Johnson S_B distribution (see the paper above)."""
     z = _normal(rng, 1, count)
     return np.minimum(7.099 + 259.904 / (1 + np.exp((0.747 - z) / 0.907)), 255)
 
 
 def _expose(light, native, rng):
-    """Photos, uint8 [N, 32, 32, 3], of `light` [N, 38, 38, 3] by a moving, noisy camera, resized from another size."""
+    """Photos, uint8 [N, 32, 32, 3], of `light` [N, 38, 38, 3] from a moving, noisy camera, resized from `native` pixels."""
     count = len(light)
     deviation = _uniform(rng, *_BLUR, count)
     motion = 1 + _MOTION * _uniform(rng, 0, 1, 2, count) ** 3
@@ -274,13 +274,13 @@ def _expose(light, native, rng):
 
 
 def _apply(rows, columns, images):
-    """rows [N, A, a] and columns [N, B, b] applied to both sides of images [N, a, b, 3]: float32 [N, A, B, 3]."""
+    """rows [N, A, a] and columns [N, B, b] applied to the two axes of images [N, a, b, 3]: float32 [N, A, B, 3]."""
     half = (rows @ images.reshape(*images.shape[:2], -1)).reshape(len(images), rows.shape[1], -1, 3)
     return columns[:, None] @ half
 
 
 def _blur(deviation, length):
-    """Matrices [N, 32, 38] that blur a line by a Gaussian and by motion over `length` pixels, and cut the margin off.
+    """Matrices [N, 32, 38] that blur a line by a Gaussian and by motion over `length` pixels, and cut off the margin.
 
     deviation, length: float32 [N], in pixels. A box convolved with a Gaussian is a difference of two error functions.
     """
@@ -293,25 +293,25 @@ def _blur(deviation, length):
 
 @functools.cache
 def _resizers():
-    """Matrices [9, 32, 32] that resize a line from 32 pixels to 24, 25, ..., 32 by area and back bilinearly."""
+    """Matrices [9, 32, 32] that shrink a line from 32 pixels to 24, 25, ..., 32 by area and resize it back bilinearly."""
     return np.stack([_bilinear(small, SIDE) @ _area(SIDE, small) for small in range(_NATIVE[0], SIDE + 1)]).astype(np.float32)
 
 
-def _area(here, there):
-    """Matrix [there, here]: each of `there` pixels is the mean of the part of the `here` pixels that it covers."""
-    edges = np.arange(there + 1) * here / there
-    covered = np.clip(edges[:, None] - np.arange(here), 0, 1)  # of each pixel, up to each edge
-    return np.diff(covered, axis=0) * there / here
+def _area(old, new):
+    """Matrix [new, old] that resizes a line from `old` to `new` pixels: each is the mean of the part that it covers."""
+    edges = np.arange(new + 1) * old / new
+    covered = np.clip(edges[:, None] - np.arange(old), 0, 1)  # how much of each old pixel is before each edge
+    return np.diff(covered, axis=0) * new / old
 
 
-def _bilinear(here, there):
-    """Matrix [there, here]: linear interpolation between pixel centres."""
-    position = ((np.arange(there) + 0.5) * here / there - 0.5).clip(0, here - 1)
-    return np.clip(1 - np.abs(position[:, None] - np.arange(here)), 0, 1)
+def _bilinear(old, new):
+    """Matrix [new, old] that resizes a line from `old` to `new` pixels by linear interpolation between pixel centres."""
+    position = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
+    return np.clip(1 - np.abs(position[:, None] - np.arange(old)), 0, 1)
 
 
 def _sheet(seed):
-    """A picture of all signs: for each its two designs and six samples, the classes in three columns."""
+    """A picture of all signs, in three columns: each class's two designs and six samples."""
     tile, columns = 48, 3
     templates = sign_templates.templates(tile)
     features = render(6, seed)[0].reshape(6, gtsrb.CLASSES, SIDE, SIDE, 3)

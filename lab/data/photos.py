@@ -1,4 +1,4 @@
-"""Photo files, read into uint8 RGB arrays and brought to the two sizes of the lab."""
+"""Reads photo files into uint8 RGB arrays of the sizes that the lab needs."""
 
 import warnings
 
@@ -9,21 +9,21 @@ from lab import files
 from lab.files import BadInput
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SMALLEST = 8  # pixels on a side
+SMALLEST = 8  # pixels on each side
 
-# What the scripts show without photos of the user's; images/README.md says where they come from.
+# The scripts' default photos; images/README.md gives their sources.
 SAMPLES = [files.HERE / "images" / name for name in ("cat.png", "coffee.png")]
 SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work.png")]
 
 
 def read(path):
-    """The photo in the file `path` (in an archive: a zipfile.Path), uint8 [H, W, 3] in RGB, turned upright as its EXIF says.
+    """Read the photo `path` (str, Path, or zipfile.Path): uint8 [H, W, 3] in RGB, turned upright according to its EXIF data.
 
-    PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF or PPM; grey, palette, CMYK and 16-bit photos are converted, an
-    alpha channel is dropped as in the lab.
+    Formats: PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF and PPM. Grey, palette, CMYK and 16-bit photos are
+    converted; an alpha channel is dropped.
 
-    Raises BadInput for a file that is no such photo, is damaged, is under 8 pixels on a side, or would unpack to more
-    pixels than Pillow thinks safe (Image.MAX_IMAGE_PIXELS, 89 million).
+    Raises BadInput for a file that is not such a photo, is damaged, has fewer than 8 pixels on a side, or has more
+    pixels than Pillow considers safe (Image.MAX_IMAGE_PIXELS, 89 million).
     """
     path = files.check(path, "a photo")
     try:
@@ -32,28 +32,29 @@ def read(path):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 if min(image.size) < SMALLEST:
-                    raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs {SMALLEST} on a side")
+                    raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs at least "
+                                   f"{SMALLEST} on each side")
                 image.load()
                 return np.asarray(_to_rgb(_upright(image), path))
     except BadInput:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels: save a smaller copy") from error
+        raise BadInput(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: save a smaller copy") from error
     except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{path} is no photo: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM can be read") from error
+        raise BadInput(f"{path} is not a photo: the lab reads PNG, JPEG, WebP, BMP, GIF, TIFF and PPM") from error
     except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
-        raise BadInput(f"{path} is damaged or cut short: no photo can be read from it") from error
+        raise BadInput(f"{path} is damaged or cut short: get the photo again") from error
 
 
 def read_all(paths, read_one):
-    """The photos in the files `paths`, each read by `read_one`, one of the functions below: uint8 [N, side, side, 3]."""
+    """Read the photos `paths` with `read_one`, one of the functions below: uint8 [N, side, side, 3]."""
     return np.stack([read_one(path) for path in paths])
 
 
 def read_imagenet(path):
-    """The photo in the file `path` for the 1000 classes, uint8 [227, 227, 3].
+    """Read the photo `path` for ImageNet's 1000 classes: uint8 [227, 227, 3].
 
-    One of 227x227 is left as it is; of another, the largest square in its middle is resized, antialiased (Lanczos).
+    The largest central square is resized, antialiased (Lanczos); a photo of 227x227 is left unchanged.
     """
     photo = read(path)
     height, width, _ = photo.shape
@@ -63,12 +64,12 @@ def read_imagenet(path):
 
 
 def read_caffe(path):
-    """The photo in the file `path`, warped to 256x256 whatever its shape as Caffe does, antialiased: uint8 [256, 256, 3]."""
+    """Read the photo `path`, stretched to 256x256 whatever its shape, as Caffe does, antialiased: uint8 [256, 256, 3]."""
     return _resize(read(path), 256)
 
 
 def read_sign(path):
-    """The photo in the file `path` as a sign, uint8 [32, 32, 3]: the whole of it, resized antialiased (Lanczos)."""
+    """Read the photo `path` as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
     return _resize(read(path), 32)
 
 
@@ -81,12 +82,12 @@ def _resize(photo, side):
 def _upright(image):
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data, of which there is much: the photo itself is whole
+    except Exception:  # damaged EXIF data are common, and the photo itself is intact
         return image
 
 
 def _to_rgb(image, path):
-    """`image` in 8-bit RGB. Pillow itself would clip 16-bit grey at 255 and show a white photo."""
+    """`image` in 8-bit RGB. Pillow alone would clip 16-bit grey at 255, which turns the photo white."""
     if image.mode.startswith("I"):
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:

@@ -1,8 +1,8 @@
 """The 43 signs as clean flat pictures, drawn by code.
 
-Shapes, colours and pictograms follow the German road traffic regulations (StVO, Anlagen 1 to 3; the signs' numbers in
-the catalogue VzKat stand beside the drawings). All coordinates are hundredths of the picture's side, x to the right
-and y down. Digits and letters are DejaVu Sans, which matplotlib ships.
+Shapes, colours and pictograms follow the German road traffic regulations (StVO, Anlagen 1 to 3); comments give each
+sign's number in the catalogue VzKat. All coordinates are hundredths of the picture's side, x to the right and y down.
+Digits and letters are DejaVu Sans, which matplotlib ships.
 """
 
 import functools
@@ -15,30 +15,30 @@ from scipy.ndimage import distance_transform_edt
 
 from lab.data.gtsrb import CLASSES
 
-DESIGNS = ("slim", "wide")  # two forms of every sign: border and strokes, digits, arrow heads
+DESIGNS = ("slim", "wide")  # two variants of every sign: borders, strokes, digits and arrow heads differ
 
-# The regulations ask for RAL 3020, 5017, 1023, 9016, 9017, 6024 and 7042. Red, blue and yellow are darker, more violet and
-# more orange here than those paints' sRGB values, as GTSRB's camera shows them.
+# The regulations specify RAL 3020, 5017, 1023, 9016, 9017, 6024 and 7042. As GTSRB's camera shows them, red is darker
+# here, blue more violet and yellow more orange than the sRGB values of these paints.
 RED, BLUE, YELLOW, WHITE, BLACK = (180, 28, 30), (24, 60, 155), (245, 165, 10), (241, 240, 234), (42, 41, 42)
 GREEN, GREY = (0, 131, 81), (142, 146, 145)
 
 
 def templates(size):
-    """All signs: uint8 [43, 2, size, size, 4], RGBA with straight alpha; the second axis is that of DESIGNS.
+    """All signs: uint8 [43, 2, size, size, 4], RGBA with straight alpha; the second axis follows DESIGNS.
 
-    A sign takes the whole width; what is outside it is transparent. `size` is in pixels.
+    A sign fills the width; the pixels outside it are transparent. `size` is in pixels.
     """
     return np.stack([np.stack([_template(label, design == "wide", size) for design in DESIGNS])
                      for label in range(CLASSES)])
 
 
 def _template(label, wide, size):
-    side = 4 * size  # drawn four times as large, for smooth edges
+    side = 4 * size  # drawn at four times the size, for smooth edges
     pen = _Pen(Image.new("RGBA", (side, side)), wide)
     _SIGNS[label](pen)
     sign = pen.image.crop(pen.image.getchannel("A").getbbox())
-    # GTSRB's photos are cut out around the sign and made square, which stretches triangles upwards: half way, for they
-    # have a margin. Shrinking must weigh colours by their alpha ("RGBa"), or the transparent outside would darken edges.
+    # GTSRB's photos are cropped around the sign and made square, which stretches triangles upwards, though only halfway
+    # because of their margin. Shrinking must weight colours by alpha ("RGBa"), or the transparent outside darkens edges.
     height = round(size * (1 + sign.height / sign.width) / 2)
     template = Image.new("RGBa", (size, size))
     template.paste(sign.convert("RGBa").resize((size, height), Image.Resampling.BOX), (0, (size - height) // 2))
@@ -46,7 +46,7 @@ def _template(label, wide, size):
 
 
 class _Pen:
-    """Draws on `image` in hundredths of its side, moved and scaled by `at`; `wide` is the second of DESIGNS."""
+    """Draws on `image` in hundredths of its side, moved and scaled by `at`; `wide` selects the second of DESIGNS."""
 
     def __init__(self, image, wide):
         self.image, self.wide = image, wide
@@ -54,7 +54,7 @@ class _Pen:
         self.x, self.y, self.scale, self.mirrored = 0, 0, 1, False
 
     def at(self, x, y, scale=1, mirrored=False):
-        """From now on (50, 50) of the drawing falls on (x, y), and it is `scale` times as large, `mirrored` or not."""
+        """From now on, draw with the centre (50, 50) at (x, y), `scale` times as large, mirrored if `mirrored`."""
         self.x, self.y, self.scale, self.mirrored = x - 50 * scale, y - 50 * scale, scale, mirrored
 
     def _place(self, points):
@@ -86,7 +86,7 @@ class _Pen:
         self.disc(hole, x, y, radius - width)
 
     def arrow(self, colour, width, *points, head=15):
-        """A line with a head, `head` long, behind its last point: barbs, or a triangle where the design is wide."""
+        """A line with an arrow head, `head` long, beyond its last point: barbs, or a triangle in the wide design."""
         (x0, y0), (x1, y1) = points[-2:]
         length = math.hypot(x1 - x0, y1 - y0)
         dx, dy = (x1 - x0) / length, (y1 - y0) / length
@@ -104,7 +104,7 @@ class _Pen:
             self.line(colour, width, (x1, y1), beside(head - width * 0.7, 0))
 
     def text(self, colour, text, left, top, right, bottom):
-        """`text` stretched into a box, all letters equally wide. A 1 has no foot, as on signs."""
+        """`text` stretched to fill a box. Letters are equally wide; a 1 is narrow and has no foot, as on signs."""
         width = (right - left) / (len(text) - 0.45 * text.count("1"))
         gap, stroke = width * 0.13, 6.2 if self.wide else 4.8
         for letter in text:
@@ -122,10 +122,10 @@ class _Pen:
 
 
 def _letter(letter, width, height, stroke):
-    """A mask of one letter or digit that fills `width` by `height` pixels with strokes of one width, as signs have them."""
+    """A mask of one letter or digit, `width` by `height` pixels, with strokes of uniform width, as on signs."""
     inner = (round(width - stroke), round(height - stroke))
     skeleton = np.asarray(_skeleton(letter).resize(inner, Image.Resampling.BOX))
-    row = np.linspace(-1, 1, inner[1])  # to the power of 1.5, which flattens a round top
+    row = np.linspace(-1, 1, inner[1])  # raised to the power of 1.5, to flatten a round top
     skeleton = skeleton[np.rint((np.sign(row) * np.abs(row) ** 1.5 + 1) / 2 * (inner[1] - 1)).astype(int)]
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
     skeleton = np.pad(skeleton, ((top, height - inner[1] - top), (left, width - inner[0] - left)))
@@ -134,13 +134,13 @@ def _letter(letter, width, height, stroke):
 
 @functools.cache
 def _skeleton(letter):
-    """A mask of DejaVu's letter or digit, thinned to its strokes' middle and cropped."""
-    import matplotlib  # for its fonts; it is not needed where nothing is written
+    """A mask of a letter or digit of DejaVu Sans, thinned to the middle of its strokes and cropped."""
+    import matplotlib  # for its fonts; imported late, since only text needs it
 
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 400)
     mask = Image.new("L", (600, 600))
     ImageDraw.Draw(mask).text((100, 60), letter, font=font, fill=255)
-    thin = Image.fromarray(distance_transform_edt(np.asarray(mask) > 127) > 15)  # of the 18 pixels that half a stroke has
+    thin = Image.fromarray(distance_transform_edt(np.asarray(mask) > 127) > 15)  # half a stroke has 18 pixels
     return thin.crop(thin.getbbox()).convert("L")
 
 
@@ -150,7 +150,7 @@ def _arc(x, y, radius, start, end, steps=24):
     return [(x + radius * math.cos(a), y - radius * math.sin(a)) for a in angles]
 
 
-# The signs' grounds.
+# The signs' backgrounds.
 
 def _prohibition(pen):
     pen.disc(WHITE, 50, 50, 49.5)
@@ -158,7 +158,7 @@ def _prohibition(pen):
 
 
 def _end(pen):
-    """The ground of signs 278 to 282: white with a thin grey edge."""
+    """The background of signs 278 to 282: white with a thin grey edge."""
     pen.ring(GREY, 1.5, 50, 50, 49.5, hole=WHITE)
 
 
@@ -206,7 +206,7 @@ def _end_of_speed_limit(pen):  # 278
 
 
 def _car(pen, colour, x, y):
-    """A car from behind, 26 wide and 16 high, around (x, y)."""
+    """A car seen from behind, 26 wide and 16 high, centred on (x, y)."""
     pen.polygon(colour, (x - 8, y - 8), (x + 8, y - 8), (x + 11, y - 1), (x + 13, y), (x + 13, y + 5), (x - 13, y + 5),
                 (x - 13, y), (x - 11, y - 1))
     pen.polygon(WHITE, (x - 6, y - 6), (x + 6, y - 6), (x + 7.5, y - 2), (x - 7.5, y - 2))
@@ -214,8 +214,8 @@ def _car(pen, colour, x, y):
         pen.polygon(colour, (x + side - 3, y + 4), (x + side + 3, y + 4), (x + side + 3, y + 8), (x + side - 3, y + 8))
 
 
-def _truck(pen, colour, x, y):
-    """A lorry from behind, 24 wide and 32 high, around (x, y)."""
+def _lorry(pen, colour, x, y):
+    """A lorry seen from behind, 24 wide and 32 high, centred on (x, y)."""
     pen.polygon(colour, (x - 12, y - 16), (x + 12, y - 16), (x + 12, y + 11), (x - 12, y + 11))
     for side in (-8.5, 8.5):
         pen.polygon(colour, (x + side - 3, y + 10), (x + side + 3, y + 10), (x + side + 3, y + 16), (x + side - 3, y + 16))
@@ -229,7 +229,7 @@ def _no_passing(pen):  # 276
 
 def _no_passing_for_lorries(pen):  # 277
     _prohibition(pen)
-    _truck(pen, RED, 36, 46)
+    _lorry(pen, RED, 36, 46)
     _car(pen, BLACK, 65, 54)
 
 
@@ -244,7 +244,7 @@ def _end_of_no_passing(pen):  # 280
 def _end_of_no_passing_for_lorries(pen):  # 281
     _end(pen)
     colour = GREY if pen.wide else BLACK
-    _truck(pen, colour, 34, 46)
+    _lorry(pen, colour, 34, 46)
     _car(pen, colour, 66, 54)
     _end_stripes(pen)
 

@@ -1,15 +1,15 @@
-"""Images through a session in batches, and the answers as the lab prints them."""
+"""Runs images through a session in batches, and prints the most probable classes."""
 
 import numpy as np
 from tqdm import tqdm
 
-BATCH = 128  # images at a time: on a CPU more are no faster, and only take more memory
+BATCH = 128  # images at a time: on a CPU larger batches are no faster and take more memory
 
 
 def run(session, output, inputs, features, description="Images", rows=None):
-    """The tensor `output` [M, ...] for all of `features`, or only its `rows`, fed to the tensor `inputs` in batches.
+    """Feed `features`, or only its `rows`, to the tensor `inputs` in batches, and return the tensor `output` for all of them.
 
-    features: an array [N, ...]. rows: int64 [M], indices into it.
+    features: an array [N, ...]. rows: int64 [M], indices into it. Returns an array [M, ...], or [N, ...] without `rows`.
     """
     count = len(features) if rows is None else len(rows)
     with tqdm(total=count, desc=description, unit="image", disable=None, leave=False) as progress:
@@ -25,9 +25,9 @@ def run(session, output, inputs, features, description="Images", rows=None):
 
 
 def print_top(probabilities, names, top=5, file_names=()):
-    """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)], as the lab does.
+    """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)].
 
-    file_names: what to print behind the number of each image, if anything.
+    file_names: the images' names, printed after their numbers; may be empty.
     """
     for i, row in enumerate(probabilities):
         print("Image", i, *file_names[i:i + 1])

@@ -1,10 +1,10 @@
-"""AlexNet's weights: found, read and checked. Nothing that a file says is run, and nothing is fetched.
+"""Finds, reads and checks AlexNet's weights, without running code from a file and without fetching.
 
 Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with the shapes in SHAPES. They come from
 
 - the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled;
-- an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or compact as builtin_weights/README.md tells;
-- "builtin": the compact file that the project ships.
+- an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or the compact form in builtin_weights/README.md;
+- "builtin": the compact file that comes with the lab.
 """
 
 import math
@@ -16,8 +16,8 @@ import numpy as np
 from lab import files, safe_pickle
 from lab.files import BadInput, notice, shorten
 
-# Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as
-# Caffe's BVLC AlexNet has them. Kernels are [height, width, inputs of one group, outputs]; a bias for each output.
+# From Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as in
+# Caffe's BVLC AlexNet. Kernels are [height, width, inputs per group, outputs]; there is one bias per output.
 SHAPES = {
     "conv1": (11, 11, 3, 96),
     "conv2": (5, 5, 48, 256),
@@ -32,16 +32,16 @@ SHAPES = {
 PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
 
-_UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32: a class that the weights do not know gets probability 0
+_UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that the weights do not know gets probability 0
 _LARGEST_LAYER = 9216 * 4096
-_LARGEST_NPZ = 250_000_000  # bytes that an .npz may unpack to: all 60,965,224 parameters in float32, and the headers
+_LARGEST_NPZ = 250_000_000  # unpacked bytes allowed in an .npz: all 60,965,224 parameters in float32, and the headers
 
 
 def find(source="auto"):
-    """The Path of the weights file that `source` means.
+    """The Path of the weights file that `source` names.
 
-    "builtin" is the file that the project ships, "auto" is PUBLISHED from the working directory or beside the code and
-    otherwise the built-in file (one line on stderr says which), anything else is a path.
+    "builtin" is the file that comes with the lab. "auto" is the published file if it is in the working directory or beside
+    the code, else the built-in file; a line on stderr says which. Anything else is a path.
     """
     if source == "builtin":
         return BUILTIN
@@ -56,9 +56,9 @@ def find(source="auto"):
 
 
 def load(source="auto"):
-    """The weights from `source`, which `find` explains, as {"conv1": (W, b), ..., "fc8": (W, b)} in float32.
+    """The weights from `source`, as in `find`: {"conv1": (W, b), ..., "fc8": (W, b)} in float32.
 
-    Raises BadInput, in one sentence, for a file that is missing, damaged, no weights, or that tries to run code.
+    Raises BadInput for a file that is missing, is damaged, does not hold AlexNet's weights, or tries to run code.
     """
     path = files.check(find(source), "AlexNet weights (.npy or .npz)")
     with path.open("rb") as file:
@@ -75,7 +75,7 @@ def load(source="auto"):
 
 
 def identity(path):
-    """What tells the weights file `path` from all others: {"name": what --weights calls it, "sha256": its digest}."""
+    """The identity of the weights file `path`: {"name": "builtin" or the file's name, "sha256": its SHA-256}."""
     return {"name": "builtin" if path == BUILTIN else path.name, "sha256": files.sha256(path)}
 
 
@@ -90,87 +90,89 @@ def check(weights, name="weights"):
             raise BadInput(f"{name}: {layer} must be a pair of arrays, (weights, biases)")
         for kind, array, needed in zip(("weights", "biases"), pair, (shape, shape[-1:])):
             if not isinstance(array, np.ndarray):
-                raise BadInput(f"{name}: {layer} {kind} are no array but {type(array).__name__}")
+                raise BadInput(f"{name}: {layer} {kind} must be an array, not {type(array).__name__}")
             if array.shape != needed:
                 raise BadInput(f"{name}: {layer} {kind} have shape {shorten(array.shape)}, but AlexNet's have {needed}")
             if array.dtype != np.float32:
                 raise BadInput(f"{name}: {layer} {kind} are {array.dtype}, but AlexNet's are float32")
-            if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # NaN passes through both
-                raise BadInput(f"{name}: {layer} {kind} hold values that are not finite")
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # if any value is NaN, both are
+                raise BadInput(f"{name}: {layer} {kind} contain NaN or infinite values")
 
 
 def known_classes(weights):
-    """How many of the 1000 classes `weights` can tell: 202 for the built-in ones, all for the published ones."""
+    """How many of the 1000 classes `weights` know: 202 for the built-in weights, all for the published ones."""
     return int(np.count_nonzero(weights["fc8"][1] > _UNKNOWN_BIAS))
 
 
 def warn_of_unknown_classes(weights):
-    """Say on stderr, in one line, if `weights` do not know all 1000 classes."""
+    """Print a line on stderr if `weights` do not know all 1000 classes."""
     known = known_classes(weights)
     if known < SHAPES["fc8"][1]:
         notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
 
 
 def _read_npy(file, path):
-    """The dict in a .npy that holds one pickled object, as np.save writes it."""
+    """The dict pickled in a .npy, as np.save writes it."""
     shape, _, dtype = _read_header(file, path)
     if shape != () or dtype != object:
         raise BadInput(f"{path} holds an array of shape {shorten(shape)} and dtype {dtype}, not AlexNet's layers")
     array = safe_pickle.load(file, path)
     if not (isinstance(array, np.ndarray) and array.shape == () and isinstance(array.item(), dict)):
-        raise BadInput(f"{path} holds no dict of AlexNet's layers: get the weights again")
+        raise BadInput(f"{path} does not hold a dict of AlexNet's layers: get the weights again")
     return array.item()
 
 
 def _read_npz(file, path):
-    """The layers in an .npz, expanded when they are compact."""
+    """The layers in an .npz, expanded if they are compact."""
     try:
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > _LARGEST_NPZ:
-                raise BadInput(f"{path} claims to unpack to more bytes than AlexNet has: get the weights again")
+                raise BadInput(f"{path} would unpack to more bytes than AlexNet's weights: get the weights again")
             arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member, path)
                       for member in archive.infolist()}
     except BadInput:
         raise
-    except Exception as error:  # a damaged zip can fail in any of the reader's steps, in any way
+    except Exception as error:  # a damaged zip can fail anywhere, with any error
         raise BadInput(f"{path} is damaged or cut short: get the weights again") from error
-    with np.errstate(all="ignore"):  # `check` finds what is not finite
+    with np.errstate(all="ignore"):  # `check` reports NaN and infinite values
         return _expand(arrays, path)
 
 
 def _read_member(archive, member, path):
-    """One array of an .npz. (np.load would take memory for whatever size the array's header claims.)"""
+    """One array of an .npz. (np.load would allocate whatever size the array's header claims.)"""
     name = f"{path}: {shorten(member.filename)}"
     with archive.open(member) as file:
         shape, fortran_order, dtype = _read_header(file, name)
         if dtype.kind not in "iuf":
             raise BadInput(f"{name} holds {shorten(dtype)} where numbers belong: get the weights again")
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
-            raise BadInput(f"{name} claims shape {shorten(shape)}, but holds another number of bytes")
+            raise BadInput(f"{name} holds an array whose shape, {shorten(shape)}, does not match its data: get the "
+                           "weights again")
         return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
 def _read_header(file, name):
-    """Shape, Fortran order and dtype from the header of a .npy, which `file` has behind it then."""
+    """Shape, Fortran order and dtype from the header of a .npy; leaves `file` at the data."""
     try:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.lib.format.read_array_header_1_0(file)
-    except Exception as error:  # the header is Python source: a damaged one can fail in any way that source can
-        raise BadInput(f"{name} has no proper .npy header: get the weights again") from error
+    except Exception as error:  # the header is Python source: a damaged one can fail with almost any error
+        raise BadInput(f"{name} has no valid .npy header: get the weights again") from error
 
 
 def _expand(arrays, path):
-    """Raw weights from the arrays of an .npz, each layer's as one matrix of numbers or compact.
+    """The weights from the arrays of an .npz, each stored as it is or in the compact form.
 
-    Compact: int8 times one scale for each entry of the last axis, fc6 and fc7 perhaps the product of two such factors,
-    fc8 perhaps with the columns of `class_index` only. Raises BadInput, before memory is taken, where that cannot be.
+    A compact array is int8, with a float32 scale per entry of its last axis. fc6 and fc7 may be the product of two factors,
+    and fc8 may have only the columns of `class_index`. Raises BadInput, before it allocates memory, for arrays that do not
+    fit together.
     """
     def array(name):
         if name not in arrays:
-            raise BadInput(f"{path} lacks {name}: it is not AlexNet's weights")
+            raise BadInput(f"{path} lacks {name}, so it does not hold AlexNet's weights: get the weights again")
         return arrays[name]
 
     def matrix(name):
@@ -198,7 +200,7 @@ def _expand(arrays, path):
 
 
 def _spread(W, b, classes, path):
-    """fc8 with all 1000 columns, from the columns of the known `classes`; the others can never win."""
+    """fc8 with all 1000 columns, from the columns of the known `classes`; the others get probability 0."""
     inputs, outputs = SHAPES["fc8"]
     known = len(classes) if classes.ndim == 1 and classes.dtype.kind in "iu" else -1
     if W.shape != (inputs, known) or b.shape != (known,) or len(np.intersect1d(classes, range(outputs))) != known:

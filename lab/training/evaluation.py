@@ -1,4 +1,4 @@
-"""What a layer answered, measured: loss and accuracy, each class on its own, and which signs were taken for which."""
+"""Measures a layer's answers: loss, accuracy, the accuracy of each class, and which signs are confused with which."""
 
 import textwrap
 
@@ -7,13 +7,13 @@ import numpy as np
 from lab.data import gtsrb
 from lab.files import BadInput
 
-_WORST = 10  # pairs of signs in a report
-_WORST_TOLD = 5  # of them in a description
-_NAME = 31  # characters of a name in the table: two columns of them stay under 100 characters
+_WORST = 10  # confusions in a report
+_WORST_SHOWN = 5  # confusions in a description
+_NAME = 31  # characters of a name in the table, so that two columns stay under 100 characters
 
 
 def report(logits, labels):
-    """How good `logits`, float32 [N, 43], are for `labels`, int64 [N] with N of 1 or more: a dict that is ready for JSON.
+    """Measure `logits`, float32 [N, 43], against `labels`, int64 [N], N > 0, and return a dict that is ready for JSON:
 
         {"photos": 12630, "loss": 1.4, "accuracy": 0.67, "top5_accuracy": 0.9,
          "classes": [{"class": 14, "name": "Stop", "photos": 270, "accuracy": 0.9}, ...],
@@ -21,18 +21,17 @@ def report(logits, labels):
                          "photos": 12}, ...]}
 
     loss: the mean over the photos of the cross-entropy in nats, -log(softmax(logits)[label]), computed in float64.
-    accuracy, top5_accuracy: the part of the photos, 0 to 1, whose label is the largest logit, or among the five largest.
-        Of equal logits the first class counts as larger, as in inference.print_top.
+    accuracy, top5_accuracy: the fraction of photos, 0 to 1, whose label has the largest logit, or one of the five largest.
+        Equal logits rank in the order of classes, as in inference.print_top.
     classes: those that occur in `labels`, in order.
-    confusions: the ten pairs of sign and wrong answer that have most photos, the most first, equal ones in the order of
-        classes.
+    confusions: the ten most frequent pairs of sign and wrong answer, most frequent first, ties in the order of classes.
 
-    Raises BadInput for logits that are not finite, which is how a training ends whose steps were too long.
+    Raises BadInput for logits that are NaN or infinite, as after a training whose learning rate was too high.
     """
     if not np.isfinite(logits).all():
-        raise BadInput("the layer's answers are no finite numbers: its training has diverged, train again in smaller steps")
+        raise BadInput("the layer's logits are NaN or infinite: its training diverged; train again with a lower learning rate")
     logits = logits.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)  # the softmax is the same, and exp cannot overflow
+    shifted = logits - logits.max(axis=1, keepdims=True)  # the softmax stays the same, and exp cannot overflow
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     ranked = np.argsort(-logits, axis=1, kind="stable")
     answers = ranked[:, 0]
@@ -55,9 +54,9 @@ def report(logits, labels):
 
 
 def describe(title, report):
-    """A `report` as text (str) for the terminal, lines without an end to the last, under a `title` (str) of a few words.
+    """Format a `report` for the terminal under a short `title` (str): a str without a newline at its end.
 
-    It has all classes in a table of under 100 characters' width, and the five worst confusions as sentences.
+    All classes are in a table less than 100 characters wide; the five most frequent confusions are sentences.
     """
     cells = [f"{c['class']:2} {textwrap.shorten(c['name'], _NAME, placeholder='...'):{_NAME}} {c['photos']:6} "
              f"{c['accuracy']:6.1%}" for c in report["classes"]]
@@ -73,7 +72,7 @@ def describe(title, report):
         return "\n".join([*lines, "No photo was read wrongly."])
     return "\n".join([*lines, "Most often confused:",
                       *(f"{pair['name']} read as {pair['read_as_name']}: {_photos(pair['photos'])}"
-                        for pair in report["confusions"][:_WORST_TOLD])])
+                        for pair in report["confusions"][:_WORST_SHOWN])])
 
 
 def _photos(count):

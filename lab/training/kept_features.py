@@ -1,13 +1,13 @@
-"""The fc7 of a data set, kept on disk: the second training on the same photos starts in seconds.
+"""Keeps the fc7 of photos on disk, so the next training on the same photos starts in seconds.
 
-A cache folder holds two files for each data set and network:
+The folder holds two files for each set of photos and network:
 
-    kept-fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], of its full size from the start; np.load reads it
-    kept-fc7-0123456789abcdef.digests    for each batch of 128 photos, in order, the digest of its fc7: 32 bytes, at first zeros
+    kept-fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], at full size from the start; np.load reads it
+    kept-fc7-0123456789abcdef.digests    a 32-byte digest of fc7 for each batch of 128 photos, in order; zeros at first
 
-The name comes from all that fc7 depends on. A batch's digest is written after the batch, and when the files are opened
-every batch is checked: one without the right digest, be it missing, torn, damaged or another network's, is computed.
-So neither file needs to be whole, and no moment is a wrong one to be killed at.
+The name is a digest of everything that fc7 depends on. A batch's digest is written after the batch, and every batch is
+checked when the files are opened: one whose digest does not match, because it is missing, half-written, damaged or another
+network's, is computed again. So either file may be incomplete, and the process may be killed at any moment.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ from lab.network import weights
 from lab.network.inference import BATCH
 
 WIDTH = 4096  # numbers in a photo's fc7
-FORMAT = 1  # of the two files: count it up when it changes
+FORMAT = 1  # of the two files: increment it when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
 
 def fingerprint(fc7, weights_sha256):
-    """What tells the network that computes the tensor `fc7` from all others, in 64 hexadecimal digits.
+    """A fingerprint of the network that computes the tensor `fc7`: 64 hexadecimal digits.
 
-    It is the graph from the images to `fc7`, preprocessing included, whoever has built it, and the weights: the file's
-    SHA-256, and the code that reads it.
+    It covers the graph from the images to `fc7`, preprocessing included, and the weights: the file's SHA-256, and the code
+    that reads it.
     """
     operations = [fc7.op]
     for operation in operations:
@@ -49,17 +49,17 @@ def fingerprint(fc7, weights_sha256):
 
 
 def fc7(run_batch, features, folder, network, description="Photos through AlexNet"):
-    """fc7 of all `features`, float32 [N, 4096]: a file in `folder`, memory-mapped read-only; what it lacks is computed.
+    """fc7 of all `features`, float32 [N, 4096]: memory-mapped read-only from a file in `folder`, which is completed first.
 
-    run_batch: the function that computes it, uint8 [128, 32, 32, 3] to float32 [128, 4096]. It gets photos 0 to 127, 128 to
-        255 and so on, whatever is there already, and the last, if they are fewer, repeated: the last bits may depend on the
-        batch, and code that is compiled for one size of it is not compiled for another.
+    run_batch: a function that computes fc7, uint8 [128, 32, 32, 3] to float32 [128, 4096]. The batches are always photos 0 to
+        127, 128 to 255 and so on, because the last bits of fc7 may depend on the batch. A shorter last batch is filled up
+        with repeated photos, so that code compiled for one batch size is not compiled again.
     features: uint8 [N, 32, 32, 3], N > 0.
-    folder: where to keep fc7; created when missing. Where it cannot be written, and for None, fc7 is an array in memory.
-    network: the network's fingerprint (`fingerprint`).
-    description: of the progress bar.
+    folder: where to keep fc7; created when missing. If it is None or cannot be written, fc7 is an array in memory.
+    network: the network's fingerprint, from `fingerprint`.
+    description: the progress bar's label.
 
-    Raises BadInput when `folder` is a file, and for an fc7 that is not finite.
+    Raises BadInput if `folder` or a parent of it is a file, and if fc7 contains NaN or infinite values.
     """
     answers = None
     if folder is not None:
@@ -69,37 +69,40 @@ def fc7(run_batch, features, folder, network, description="Photos through AlexNe
             if not path.exists():
                 _mention_old_files(path.parent)
             with _locked(path.with_suffix(".digests")) as digests, _open(path) as data:
-                answers, lacking = _kept(run_batch, features, data, digests, key, description)
+                answers, missing = _complete(run_batch, features, data, digests, key, description)
         except (FileExistsError, NotADirectoryError) as error:
-            raise BadInput(f"{folder} is a file, or below one: name a folder to keep fc7 in") from error
+            raise BadInput(f"{folder} is a file, or below a file: choose another folder with --cache") from error
         except OSError as error:
             _warn(path, error)
     if answers is None:
-        answers, lacking = np.empty((len(features), WIDTH), np.float32), range(0, len(features), BATCH)
-    for start, rows in _compute(run_batch, features, lacking, description):
+        answers, missing = np.empty((len(features), WIDTH), np.float32), range(0, len(features), BATCH)
+    for start, rows in _compute(run_batch, features, missing, description):
         answers[start:start + BATCH] = rows
     return answers
 
 
 def _mention_old_files(folder):
-    """Say which files in `folder` an earlier version of the lab has kept and this one cannot use."""
+    """Print a notice of the files in `folder` that an earlier version of the lab kept and this one cannot use."""
     old = [path for path in sorted(folder.glob("fc7-*.npy")) if re.fullmatch(r"fc7-[0-9a-f]{16}\.npy", path.name)]
     if old:
         sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
-        files.notice(f"Kept by an earlier version of the lab, which computed fc7 in another way, and no longer used: {sizes}. "
-                     "They can be deleted, with the .digests files beside them.")
+        files.notice("Kept features of an earlier version of the lab, which computed fc7 differently, are no longer used: "
+                     f"{sizes}. They can be deleted, along with the .digests files beside them.")
 
 
-def _kept(run_batch, features, data, digests, key, description):
-    """The file `data`'s fc7, made complete, and []; if it cannot be, an array, and where the batches start that it lacks."""
+def _complete(run_batch, features, data, digests, key, description):
+    """Complete the fc7 in the file `data` and return it, memory-mapped, and [].
+
+    If that fails, return an array instead, and the starts of the batches that are still missing from it.
+    """
     computed = {}
     try:
-        lacking = _check(features, data, digests, key)
-        if lacking or os.pread(data.fileno(), HEADER, 0) != _header(features):
+        missing = _check(features, data, digests, key)
+        if missing or os.pread(data.fileno(), HEADER, 0) != _header(features):
             _allocate(features, data, digests)
-        for start, rows in _compute(run_batch, features, lacking, description):
+        for start, rows in _compute(run_batch, features, missing, description):
             computed = {start: rows}
-            _write(data, rows, _place(start))
+            _write(data, rows, _offset(start))
             _write(digests, _digest(key, start, rows), DIGEST * (start // BATCH))
         return np.memmap(data, "<f4", "r", HEADER, (len(features), WIDTH)), []
     except OSError as error:
@@ -107,98 +110,99 @@ def _kept(run_batch, features, data, digests, key, description):
         answers = np.empty((len(features), WIDTH), np.float32)
         for start, rows in computed.items():
             answers[start:start + BATCH] = rows
-        lacking = [start for start in range(0, len(features), BATCH)
+        missing = [start for start in range(0, len(features), BATCH)
                    if start not in computed and not _read(answers[start:start + BATCH], start, data, digests, key)]
-        if error.errno in files.DISK_FULL:  # others need the room
+        if error.errno in files.DISK_FULL:  # make room for others
             for file in (data, digests):
                 with contextlib.suppress(OSError):
                     os.unlink(file.name)
-        return answers, lacking
+        return answers, missing
 
 
 def _compute(run_batch, features, starts, description):
-    """Yield start and fc7, float32 [B, 4096], of the batches that start at `starts`, behind a progress bar in photos."""
+    """Yield the start and fc7, float32 [B, 4096], of the batches at `starts`, with a progress bar that counts photos."""
     if not starts:
         return
-    there = len(features) - sum(len(features[start:start + BATCH]) for start in starts)
-    with tqdm(total=len(features), initial=there, desc=description, unit="image", disable=None, leave=False) as progress:
+    done = len(features) - sum(len(features[start:start + BATCH]) for start in starts)
+    with tqdm(total=len(features), initial=done, desc=description, unit="image", disable=None, leave=False) as progress:
         for start in starts:
             batch = features[start:start + BATCH]
-            full = np.resize(batch, (BATCH, *batch.shape[1:]))  # the last batch again and again, till it is one
+            full = np.resize(batch, (BATCH, *batch.shape[1:]))  # repeats the photos of a shorter last batch
             rows = np.ascontiguousarray(run_batch(full), "<f4").reshape(BATCH, WIDTH)[:len(batch)]
             if not np.isfinite(rows).all():
-                raise BadInput("fc7 is not finite: the weights hold NaN or infinite numbers, or are far too large; use others")
+                raise BadInput("fc7 contains NaN or infinite values: the weights are far too large or not AlexNet's; choose "
+                               "others with --weights")
             yield start, rows
             progress.update(len(batch))
 
 
 def _check(features, data, digests, key):
-    """Where the batches start that are to be computed, all but those with the right digest; tells the user of them."""
+    """The starts of the batches whose digest does not match, which are to be computed. Prints a notice of them."""
     def is_right(start):
         return _read(np.empty((len(features[start:start + BATCH]), WIDTH), "<f4"), start, data, digests, key)
 
     starts = range(0, len(features), BATCH)
-    with ThreadPoolExecutor() as threads:  # reading and hashing let each other run
+    with ThreadPoolExecutor() as threads:  # reading and hashing release the GIL
         right = list(tqdm(threads.map(is_right, starts), "Checking fc7", len(starts), unit="batch", disable=None, leave=False))
-    lacking = [start for start, ok in zip(starts, right) if not ok]
-    damaged = [start for start in lacking if any(os.pread(digests.fileno(), DIGEST, DIGEST * (start // BATCH)))]
+    missing = [start for start, ok in zip(starts, right) if not ok]
+    damaged = [start for start in missing if any(os.pread(digests.fileno(), DIGEST, DIGEST * (start // BATCH)))]
     if damaged:
-        files.notice(f"{data.name} was damaged: {len(damaged)} of {len(starts)} batches are computed again.")
-    elif lacking and os.fstat(data.fileno()).st_size:
-        files.notice(f"{data.name} goes on: {sum(right)} of {len(starts)} batches are there.")
-    return lacking
+        files.notice(f"{data.name} is damaged: computing {len(damaged)} of {len(starts)} batches again.")
+    elif missing and os.fstat(data.fileno()).st_size:
+        files.notice(f"{data.name} is incomplete: {sum(right)} of {len(starts)} batches are done, computing the rest.")
+    return missing
 
 
 def _read(rows, start, data, digests, key):
-    """Fill the array `rows` with the batch that starts at `start`: False if it does not match its digest."""
+    """Read the batch that starts at `start` into the array `rows`, and return whether it matches its digest."""
     try:
-        size = os.preadv(data.fileno(), [rows], _place(start))
+        size = os.preadv(data.fileno(), [rows], _offset(start))
         digest = os.pread(digests.fileno(), DIGEST, DIGEST * (start // BATCH))
-    except OSError:  # a bad sector, for one
+    except OSError:  # such as a bad sector
         return False
     return size == rows.nbytes and digest == _digest(key, start, rows)
 
 
-def _write(file, content, place):
-    if os.pwrite(file.fileno(), content, place) != memoryview(content).nbytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the reason for which Linux writes only a part
+def _write(file, content, offset):
+    if os.pwrite(file.fileno(), content, offset) != memoryview(content).nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Linux writes only a part when the disk is full
 
 
-def _place(start):
+def _offset(start):
     return HEADER + 4 * WIDTH * start
 
 
 def _header(features):
-    """A .npy file's first 128 bytes, version 1.0, for float32 [N, 4096] (the format: numpy.lib.format)."""
+    """The 128-byte header, version 1.0, of a .npy file of float32 [N, 4096] (format: numpy.lib.format)."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(features)}, {WIDTH}), }}"
     return b"\x93NUMPY\1\0" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
 def _allocate(features, data, digests):
-    """Take all the room on the disk at once, which leaves what is there as it is, and write the header."""
+    """Allocate both files at full size, which keeps their contents, and write the header."""
     if not (data.writable() and digests.writable()):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    os.posix_fallocate(data.fileno(), 0, _place(len(features)))
+    os.posix_fallocate(data.fileno(), 0, _offset(len(features)))
     os.posix_fallocate(digests.fileno(), 0, DIGEST * -(-len(features) // BATCH))
     _write(data, _header(features), 0)
 
 
 def _locked(path):
-    """The file `path`, open and locked: other processes wait here until it is closed or this process has ended."""
+    """Open and lock the file `path`. Other processes wait here until it is closed or this process ends."""
     while True:
         file = _open(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            files.notice(f"Another process is at work on {path.with_suffix('.npy')}: waiting for it.")
+            files.notice(f"Another process is writing {path.with_suffix('.npy')}: waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:  # else whoever had the lock has deleted the file
+        if os.fstat(file.fileno()).st_nlink:  # else the process that held the lock has deleted the file
             return file
         file.close()
 
 
 def _open(path):
-    """The file `path`, created when missing, open for reading and writing, or only for reading where no more is allowed."""
+    """Open the file `path` for reading and writing, created when missing, or only for reading if it cannot be written."""
     try:
         return open(path, "r+b", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
     except OSError:
@@ -208,13 +212,13 @@ def _open(path):
 
 
 def _warn(path, error):
-    files.notice(f"{path} cannot be written ({files.reason(error)}): fc7 stays in memory and is lost at the end.")
+    files.notice(f"{path} cannot be written ({files.reason(error)}): fc7 stays in memory and will not be kept.")
 
 
 def _digest(key, start, rows):
-    """BLAKE2b of a batch in its place, 32 bytes: of Python's cryptographic digests that are unbroken the fastest.
+    """BLAKE2b, 32 bytes, of a batch and its start: the fastest of Python's unbroken cryptographic digests.
 
-    A core of the lab's takes 1.5 to 2 seconds for GTSRB's 642 MB of fc7, SHA-256 twice that.
+    For GTSRB's 642 MB of fc7 it takes one core 1.5 to 2 seconds; SHA-256 takes twice as long.
     """
     digest = hashlib.blake2b(start.to_bytes(8, "little"), key=key, digest_size=DIGEST)
     digest.update(rows)
@@ -222,7 +226,7 @@ def _digest(key, start, rows):
 
 
 def _key(features, network):
-    """SHA-256, 32 bytes, of all that fc7 depends on."""
+    """SHA-256, 32 bytes, of everything that fc7 depends on."""
     photos = hashlib.sha256()
     for start in range(0, len(features), BATCH):
         photos.update(np.ascontiguousarray(features[start:start + BATCH]))

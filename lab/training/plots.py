@@ -1,7 +1,7 @@
-"""Pictures of a training and of what a layer answered, as PNG files.
+"""Draws a training and a layer's answers as PNG files.
 
-Each is laid out in inches at 100 pixels an inch. The colours are told apart by the colour-blind too: they are those of
-Okabe and Ito, "Color Universal Design", 2008 (https://jfly.uni-koeln.de/color/).
+Lengths are in inches, at 100 pixels per inch. Colour-blind people can tell the colours apart too: they are from Okabe and
+Ito, "Color Universal Design", 2008 (https://jfly.uni-koeln.de/color/).
 """
 
 import io
@@ -17,11 +17,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from lab import files
 from lab.data import gtsrb
 
-MOST_ANSWERS = 100  # photos in a picture of answers: it is 17,800 pixels high then, and takes some seconds
+MOST_ANSWERS = 100  # photos in a picture of answers, which is then 17,800 pixels high and takes some seconds
 
 _DPI = 100
 _BLUE, _SKY, _VERMILION, _GREY = "#0072B2", "#56B4E9", "#D55E00", "#DDDDDD"
-_MISTAKES = 25  # in a picture at most
+_MISTAKES = 25  # at most in one picture
 
 
 def history(path, epochs):
@@ -49,20 +49,20 @@ def history(path, epochs):
         axes.grid(color=_GREY)
         axes.legend()
     loss, accuracy = figure.axes
-    reached = [[epoch[split][what] for epoch in epochs for split in ("training", "validation")]
-               for what in ("loss", "accuracy")]
-    loss.set_ylim(0, 1.08 * max(*reached[0], 1e-3))
-    accuracy.set_ylim(math.floor(10 * min(reached[1])) / 10 - 0.02, 1.02)
+    values = [[epoch[split][what] for epoch in epochs for split in ("training", "validation")]
+              for what in ("loss", "accuracy")]
+    loss.set_ylim(0, 1.08 * max(*values[0], 1e-3))
+    accuracy.set_ylim(math.floor(10 * min(values[1])) / 10 - 0.02, 1.02)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     _save(figure, path)
 
 
 def confusion(path, labels, answers):
-    """Draw what signs were taken for into the PNG file `path`: a row is a sign, a column an answer.
+    """Draw the confusion matrix into the PNG file `path`: a row for each sign, a column for each answer.
 
-    A cell's colour is the part of its row's photos, and its number, off the diagonal, how many they are.
+    A cell's colour is its fraction of the row's photos. Off the diagonal, its number is how many photos they are.
 
-    labels, answers: int64 [N], 0 to 42, N of 1 or more. Raises BadInput when the file cannot be written.
+    labels, answers: int64 [N], 0 to 42, N > 0. Raises BadInput when the file cannot be written.
     """
     counts = np.bincount(labels * gtsrb.CLASSES + answers, minlength=gtsrb.CLASSES ** 2).reshape(gtsrb.CLASSES, -1)
     photos = counts.sum(axis=1)
@@ -72,7 +72,7 @@ def confusion(path, labels, answers):
     figure = Figure((16, 15), dpi=_DPI)
     axes = figure.add_axes((3.8 / 16, 3.8 / 15, 10.5 / 16, 10.5 / 15), xticks=[], yticks=[])
     colours = LinearSegmentedColormap.from_list("parts", ["white", _SKY, _BLUE, "#002B45"]).with_extremes(bad=_GREY)
-    norm = PowerNorm(0.5, 0, 1)  # the square root: with few mistakes they would all look white
+    norm = PowerNorm(0.5, 0, 1)  # the square root: otherwise rare mistakes would look white
     image = axes.imshow(parts, colours, norm)
     for label, answer in np.argwhere(counts):
         if label != answer:
@@ -84,7 +84,7 @@ def confusion(path, labels, answers):
     between = np.arange(1, gtsrb.CLASSES) - 0.5
     axes.hlines(between, first, last, "#EEEEEE", linewidth=0.8)
     axes.vlines(between, first, last, "#EEEEEE", linewidth=0.8)
-    for sign, name in enumerate(gtsrb.sign_names()):  # not the axes' own labels, which take twice the time
+    for sign, name in enumerate(gtsrb.sign_names()):  # the axes' own labels would take twice as long
         colour = "black" if photos[sign] else "grey"
         axes.text(first - 0.3, sign, f"{name}  {sign}", ha="right", va="center_baseline", fontsize=9, color=colour)
         axes.text(last + 0.3, sign, sign, ha="left", va="center_baseline", fontsize=9, color=colour)
@@ -101,7 +101,7 @@ def confusion(path, labels, answers):
 
 
 def mistakes(path, features, labels, probabilities):
-    """Draw the wrong answers that were given with most confidence, 25 at most, into the PNG file `path`.
+    """Draw the most confident wrong answers, 25 at most, into the PNG file `path`.
 
     features: uint8 [N, 32, 32, 3]; labels: int64 [N], 0 to 42; probabilities: float32 [N, 43].
 
@@ -131,9 +131,9 @@ def mistakes(path, features, labels, probabilities):
 
 
 def answers(path, features, probabilities, names=None, top=5):
-    """Draw each photo with its `top` most probable signs into the PNG file `path`, a row a photo, the first 100 of them.
+    """Draw the first 100 photos, one per row, with their `top` most probable signs into the PNG file `path`.
 
-    features: uint8 [N, 32, 32, 3]; probabilities: float32 [N, 43]; names: the N names of the photos' files, if any.
+    features: uint8 [N, 32, 32, 3]; probabilities: float32 [N, 43]; names: the photos' N file names, if any.
 
     Raises BadInput when the file cannot be written.
     """
@@ -145,8 +145,8 @@ def answers(path, features, probabilities, names=None, top=5):
     for i, photo in enumerate(shown):
         y = i * height + 0.4
         title = f"Image {i}" if names is None else f"Image {i} {_printable(names[i])}"
-        if len(title) > 68:  # what fits even if all of it is W
-            title = f"Image {i} ...{title[-54:]}"  # the end of a path says most
+        if len(title) > 68:  # what fits even if every character is a W
+            title = f"Image {i} ...{title[-54:]}"  # the end of a path is the most specific part
         axes.text(0.2, y - 0.1, title, fontsize=9, fontweight="bold", va="baseline", parse_math=False)
         _place(figure, photo, 0.2, y, 4)
         best = np.argsort(-probabilities[i], kind="stable")[:top]
@@ -162,17 +162,17 @@ def answers(path, features, probabilities, names=None, top=5):
 
 
 def _sheet(width, height):
-    """A Figure and, all over it, empty axes in inches from its upper left corner."""
-    pixels = np.round([width * _DPI, height * _DPI]) + 0.01  # or older matplotlibs cut 44.6 inches to 4459 pixels
+    """A Figure, and empty axes that cover it, in inches from its upper left corner."""
+    pixels = np.round([width * _DPI, height * _DPI]) + 0.01  # older matplotlibs would truncate 44.6 inches to 4459 pixels
     figure = Figure(pixels / _DPI, dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.set_axis_off()
     return figure, axes
 
 
-def _place(figure, photo, x, y, enlarged):
-    """Put `photo`, uint8 [32, 32, 3], at `x` and `y` on a sheet, each of its pixels a square of `enlarged` pixels."""
-    photo = photo.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+def _place(figure, photo, x, y, scale):
+    """Put `photo`, uint8 [32, 32, 3], at `x` and `y` on a sheet, each of its pixels a square of `scale` pixels."""
+    photo = photo.repeat(scale, axis=0).repeat(scale, axis=1)
     bottom = round(figure.get_figheight() * _DPI) - round(y * _DPI) - len(photo)
     figure.figimage(photo, round(x * _DPI), bottom, origin="upper")
 
@@ -182,14 +182,14 @@ def _wrap(text):
 
 
 def _printable(name):
-    """The name of a file, which may hold anything, as text in one line."""
+    """A file's name, which may contain any characters, as one line of printable text."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
 
 
 def _save(figure, path):
-    picture = io.BytesIO()  # Pillow would write into a file itself, and not say why that failed
+    picture = io.BytesIO()  # writing to the file itself, Pillow would not say why it failed
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for a character that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # characters missing from the font are drawn as boxes
         figure.savefig(picture, format="png", dpi=_DPI)
     with files.replacing(path) as file:
         file.write(picture.getbuffer())

@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import logging
 import os
-import signal
 import sys
+import tempfile
 
+from lab import interrupts
 from lab.files import BadInput, notice
 
 
@@ -106,55 +108,83 @@ def result(text):
 
 @contextlib.contextmanager
 def quiet_import():
-    """A context manager that silences TensorFlow's log while it is imported.
+    """A context manager that silences TensorFlow's log while it is imported, and shows it if that fails.
 
-    TensorFlow writes six lines before it reads TF_CPP_MIN_LOG_LEVEL, so file descriptor 2 is redirected to os.devnull
-    as well. If the user has set TF_CPP_MIN_LOG_LEVEL, nothing is changed.
+    TensorFlow writes six lines before it reads TF_CPP_MIN_LOG_LEVEL, so file descriptor 2 is redirected as well. If the user
+    has set TF_CPP_MIN_LOG_LEVEL, nothing is redirected.
+
+    Raises BadInput on a CPU without AVX, where the import would abort the process.
     """
+    if "avx" not in _cpu_flags():
+        raise BadInput("this CPU has no AVX instructions, which TensorFlow's packages need: use another machine")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else TensorFlow takes all memory of a GPU, needed or not
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        held_back = tempfile.TemporaryFile()
+    except OSError:  # nowhere to write
+        held_back = open(os.devnull, "w+b")
+    stderr = os.dup(2)
+    try:
+        os.dup2(held_back.fileno(), 2)
         yield
+    except ImportError:
+        held_back.seek(0)
+        os.write(stderr, held_back.read())
+        raise
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nowhere)
+        held_back.close()
+
+
+def _cpu_flags():
+    """The CPU's features as Linux names them on x86; "avx" where they are not known."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next((line.split() for line in file if line.startswith("flags")), ["avx"])
+    except OSError:
+        return ["avx"]
 
 
 def run(main):
     """Run a script's `main` and exit with its `exit_status`."""
     status = exit_status(main)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # TensorFlow takes a moment to exit, with nothing left to interrupt
+    interrupts.ignore()  # TensorFlow takes a moment to exit, with nothing left to interrupt
     sys.exit(status)
 
 
 def exit_status(main):
-    """Call `main` and return 0, or 2 after a user's mistake, reported in one sentence, or 130 after Ctrl-C."""
+    """Call `main` and return the status that it returns, 0 for None.
+
+    A user's mistake is reported in one sentence, with status 2, and an interrupt with 128 + the signal's number.
+    """
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a photo's name may not be valid UTF-8
+    os.environ["MPLBACKEND"] = "agg"  # Jupyter exports a backend of its own, whose absence makes `import matplotlib` fail
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder cannot be written
     try:
-        _interruptible(main)
+        status = interrupts.interruptible(main)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except KeyboardInterrupt as error:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would disturb the exit
+        interrupts.ignore()  # a second Ctrl-C would disturb the exit
         notice(str(error) or "Interrupted.")
-        return 130
+        return 128 + error.number
     except BadInput as error:
         sentence = str(error)
     except OSError as error:
         sentence = f"{error.filename}: {error.strerror}"
-        if error.filename is None:  # writing to stdout failed
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):  # as by `| head`
-                return 0
-            sentence = f"the results cannot be printed: {error.strerror or error}"
+        if error.filename is None:
+            sentence = f"the system reports an error: {error.strerror or error}"
+            if _cannot_print():
+                if isinstance(error, BrokenPipeError):  # as by `| head`
+                    return 0
+                sentence = f"the results cannot be printed: {error.strerror or error}"
     except ModuleNotFoundError as error:
         if error.name.partition(".")[0] not in ("matplotlib", "numpy", "PIL", "scipy", "tensorflow", "tqdm"):
             raise
@@ -163,60 +193,14 @@ def exit_status(main):
     return 2
 
 
-def _interruptible(main):
-    """Call `main`. After Ctrl-C, turn any exception that it raises into a KeyboardInterrupt.
-
-    Compiled code may turn a KeyboardInterrupt into an error of its own (SystemError, InvalidArgumentError). Where an
-    exception cannot propagate, as in a `__del__`, the process ends at once.
-    """
-    pressed = []
-
-    def interrupt(number, frame):
-        pressed.append(number)
-        signal.default_int_handler(number, frame)
-
-    def unraisable(event):
-        if not pressed:
-            return unraisable_before(event)
-        notice("Interrupted.")
-        os._exit(130)
-
-    interrupt_before, unraisable_before = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if interrupt_before is signal.default_int_handler:  # shells make background jobs ignore Ctrl-C
-        signal.signal(signal.SIGINT, interrupt)
-    sys.unraisablehook = unraisable
+def _cannot_print():
+    """Whether stdout cannot be written. From then on nothing is, so that Python's exit does not try again."""
     try:
-        main()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        if pressed:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        sys.unraisablehook = unraisable_before
-        signal.signal(signal.SIGINT, interrupt_before)
-
-
-@contextlib.contextmanager
-def interrupt_noted():
-    """A context manager that defers Ctrl-C and yields a function that tells whether it was pressed.
-
-    A second Ctrl-C interrupts at once.
-    """
-    pressed = []
-
-    def note(number, frame):
-        signal.signal(signal.SIGINT, interrupt_at_once)
-        pressed.append(number)
-
-    interrupt_at_once = signal.getsignal(signal.SIGINT)
-    if interrupt_at_once is not signal.SIG_IGN:  # shells make background jobs ignore Ctrl-C
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, interrupt_at_once)
+        sys.stdout.flush()  # what could not be written before is still in its buffer
+        return False
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
 
 
 def _open_standard_streams():

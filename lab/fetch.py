@@ -6,7 +6,6 @@ name only when it is complete and its content has been checked.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -23,12 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
-from lab import command_line, files
+from lab import command_line, files, locks
 from lab.data import gtsrb
 from lab.files import BadInput, notice
 from lab.network import weights
+from lab.progress import progress
 
 PATIENCE = 10  # seconds to wait for answers, in total over all addresses and files of a run
 STALL = 30  # seconds over which a download must average SLOWEST bytes per second
@@ -164,21 +162,16 @@ def _reason(error):
 
 @contextlib.contextmanager
 def _one_process_at_a_time(patience):
-    """Lock the working directory; the lock ends with the process, even if that is killed. Raises OSError if it stays locked."""
-    folder = os.open(".", os.O_RDONLY)
+    """Keep other processes from fetching into the working directory meanwhile. Raises OSError if one goes on for too long."""
     deadline = time.monotonic() + patience.left
-    try:
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise OSError("another process is fetching files into this folder") from error
-                time.sleep(0.1)
+
+    def busy():
+        if time.monotonic() > deadline:
+            raise OSError("another process is fetching files into this folder")
+        time.sleep(0.1)
+
+    with locks.locked("fetch.lock", busy):
         yield
-    finally:
-        os.close(folder)
 
 
 def _fetch_from(source, address, part, patience, share):
@@ -300,13 +293,12 @@ class _Pace:
 
 def _copy(response, part, have, length, name, pace):
     """Append the response to `part`. Raises _Cut if it ends early and _Slow if it is too slow."""
-    with part.open("ab") as file, tqdm(total=length, initial=have, desc=name, unit="B", unit_scale=True, disable=None,
-                                       leave=False) as progress:
+    with part.open("ab") as file, progress(None, name, length, "B", initial=have, unit_scale=True) as shown:
         for block in _blocks(response):
             if length is None:
                 _check_disk(len(block))
             file.write(block)
-            progress.update(len(block))
+            shown.update(len(block))
             have += len(block)
             pace.count(len(block))
             if length is not None and have >= length:

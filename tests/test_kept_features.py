@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tqdm import tqdm
 
 from lab import files
+from lab.progress import progress
 from lab.training import kept_features
 
 FEATURES = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)  # three batches of 128 and one of 16
@@ -206,21 +206,20 @@ def test_only_damaged_batches_are_computed_again_and_a_notice_says_so(damage, ag
 def test_a_batch_cut_short_does_not_match_even_if_the_buffer_already_holds_it():
     computed()
     os.truncate(stored(), LAST)
-    with open(stored(), "rb") as data, open(stored(".digests"), "rb") as digests:
-        key = kept_features._key(FEATURES, NETWORK)
-        assert not kept_features._read(np.array(RIGHT[384:], order="C"), 384, data, digests, key)
-        assert kept_features._read(np.zeros((128, 4096), np.float32), 256, data, digests, key)
+    key = kept_features._key(FEATURES, NETWORK)
+    assert not kept_features._read(np.array(RIGHT[384:], order="C"), 384, stored(), key)
+    assert kept_features._read(np.zeros((128, 4096), np.float32), 256, stored(), key)
 
 
 def test_a_batch_that_the_disk_cannot_read_is_computed_again(monkeypatch):
     computed()
 
-    def read(file, buffers, offset, work=os.preadv):
+    def read(path, offset, size, work=kept_features._read_at):
         if offset == 128 + 128 * 4096 * 4:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return work(file, buffers, offset)
+        return work(path, offset, size)
 
-    monkeypatch.setattr(os, "preadv", read)
+    monkeypatch.setattr(kept_features, "_read_at", read)
     assert computed() == [128]
 
 
@@ -228,10 +227,9 @@ def test_the_progress_bar_counts_photos_and_starts_with_those_already_computed(m
     computed()
     flip(stored(), 128)
     bars = []
-    monkeypatch.setattr(kept_features, "tqdm", lambda *rest, **options: bars.append(options) or tqdm(*rest, **options))
+    monkeypatch.setattr(kept_features, "progress", lambda *rest, **options: bars.append((*rest, options)) or progress(*rest))
     computed(description="Signs")
-    assert [(bar["desc"], bar["unit"], bar["initial"], bar["total"]) for bar in bars if "total" in bar] == [
-        ("Signs", "image", 400 - 128, 400)]
+    assert bars[-1] == (None, "Signs", 400, {"initial": 400 - 128})
 
 
 @pytest.mark.parametrize("k", range(4))
@@ -278,8 +276,8 @@ def failing(monkeypatch, name, code, after=0):
 
 
 @pytest.mark.parametrize("code, call, after", [
-    (errno.ENOSPC, "posix_fallocate", 0), (errno.ENOSPC, "posix_fallocate", 1), (errno.ENOSPC, "pwrite", 5),
-    (errno.EDQUOT, "pwrite", 6)])
+    (errno.ENOSPC, "posix_fallocate", 0), (errno.ENOSPC, "posix_fallocate", 1), (errno.ENOSPC, "write", 5),
+    (errno.EDQUOT, "write", 6)])
 def test_on_a_full_disk_no_files_remain_and_fc7_stays_in_memory_computed_once(monkeypatch, capsys, code, call, after):
     failing(monkeypatch, call, code, after)
     assert computed() == BATCHES
@@ -292,7 +290,7 @@ def test_on_a_full_disk_no_files_remain_and_fc7_stays_in_memory_computed_once(mo
 @pytest.mark.parametrize("after", [5, 6])  # the header, two batches with their digests, and the third without its digest
 def test_a_disk_that_fails_halfway_keeps_what_was_stored(monkeypatch, capsys, code, reason, after):
     with monkeypatch.context() as patch:
-        failing(patch, "pwrite", code, after)
+        failing(patch, "write", code, after)
         assert computed() == BATCHES
     err = capsys.readouterr().err
     assert f"cannot be written ({reason})" in err and err.count("\n") == 1
@@ -300,8 +298,8 @@ def test_a_disk_that_fails_halfway_keeps_what_was_stored(monkeypatch, capsys, co
 
 
 def test_a_write_cut_short_is_reported_as_a_full_disk(monkeypatch, capsys):
-    write = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, content, offset: write(file, bytes(content)[:1000], offset))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, bytes(content)[:1000]))
     assert computed() == BATCHES
     assert "the disk is full" in capsys.readouterr().err and os.listdir("cache") == []
 
@@ -309,7 +307,7 @@ def test_a_write_cut_short_is_reported_as_a_full_disk(monkeypatch, capsys):
 def test_on_a_full_disk_the_batches_of_an_earlier_run_are_reused(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         kept_features.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
-    failing(monkeypatch, "pwrite", errno.ENOSPC, 1)
+    failing(monkeypatch, "write", errno.ENOSPC, 1)
     assert computed() == BATCHES[2:]
     assert os.listdir("cache") == []
 

@@ -41,8 +41,10 @@ def press_ctrl_c_in_step(number, monkeypatch):
                 signal.raise_signal(signal.SIGINT)
             yield i
 
-    monkeypatch.setattr(run, "tqdm", steps)
-    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # background jobs ignore Ctrl-C
+    monkeypatch.setattr(run, "progress", steps)
+    # A shell's background jobs ignore Ctrl-C, and the tests may be one.
+    monkeypatch.setattr(signal, "getsignal", lambda number, work=signal.getsignal:
+                        signal.default_int_handler if number == signal.SIGINT else work(number))
 
 
 def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(call, uninterrupted, monkeypatch):

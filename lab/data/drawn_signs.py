@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.special import erf
-from tqdm import tqdm
 
 from lab import command_line, files
 from lab.data import gtsrb, sign_templates
+from lab.progress import progress
 
 COUNT = 250  # signs of each class in the scripts' training set
 SIDE = 32  # pixels, as in train.p
@@ -102,7 +102,7 @@ def render(count_per_class, seed):
     starts = range(0, len(labels), _BATCH)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
-            for _ in tqdm(threads.map(render_batch, starts), "Drawing signs", len(starts), disable=None, leave=False):
+            for _ in progress(threads.map(render_batch, starts), "Drawing signs", len(starts), "batch"):
                 pass
         except BaseException:
             threads.shutdown(cancel_futures=True)  # otherwise Ctrl-C would wait for all batches

@@ -1,7 +1,8 @@
 """Runs images through a session in batches, and prints the most probable classes."""
 
 import numpy as np
-from tqdm import tqdm
+
+from lab.progress import progress
 
 BATCH = 128  # images at a time: on a CPU larger batches are no faster and take more memory
 
@@ -12,7 +13,7 @@ def run(session, output, inputs, features, description="Images", rows=None):
     features: an array [N, ...]. rows: int64 [M], indices into it. Returns an array [M, ...], or [N, ...] without `rows`.
     """
     count = len(features) if rows is None else len(rows)
-    with tqdm(total=count, desc=description, unit="image", disable=None, leave=False) as progress:
+    with progress(None, description, count) as shown:
         answers = None
         for start in range(0, count, BATCH):
             batch = slice(start, start + BATCH) if rows is None else rows[start:start + BATCH]
@@ -20,7 +21,7 @@ def run(session, output, inputs, features, description="Images", rows=None):
             if answers is None:
                 answers = np.empty((count, *answer.shape[1:]), answer.dtype)
             answers[start:start + len(answer)] = answer
-            progress.update(len(answer))
+            shown.update(len(answer))
     return answers
 
 

@@ -15,7 +15,6 @@ There is no random state besides settings["seed"]: what is random in a step foll
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from lab import files
+from lab import files, locks
 from lab.files import BadInput
 from lab.network import new_layer, variables, weights
 
@@ -92,14 +91,11 @@ def check_weights(state, folder, weights_file):
 @contextlib.contextmanager
 def locked(folder):
     """Keep other trainings out of `folder` meanwhile. Raises BadInput when one is running there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+    def busy():
+        raise BadInput(f"another training is running in {folder}: wait until it ends, or name another --model")
+
+    with locks.locked(Path(folder) / "training.lock", busy):
         yield
-    except BlockingIOError as error:
-        raise BadInput(f"another training is running in {folder}: wait until it ends, or name another --model") from error
-    finally:
-        os.close(descriptor)
 
 
 def new_state(settings, frozen, finetuned, data, weights_identity):
@@ -174,7 +170,7 @@ def save(session, saver, folder, state):
     try:
         saver.save(session, str(folder / checkpoint), write_meta_graph=False, write_state=False)
         for path in folder.glob(f"{checkpoint}.*"):
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes no file that is open for reading only
                 os.fsync(file.fileno())  # after a power cut, model.json must not be there without it
         files.write_json(folder / "model.json", state | {"format": FORMAT, "checkpoint": checkpoint})
     except (tf.errors.OpError, OSError, BadInput) as error:

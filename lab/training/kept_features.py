@@ -12,21 +12,21 @@ network's, is computed again. So either file may be incomplete, and the process 
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from lab import files
+from lab import files, locks
 from lab.files import BadInput
 from lab.network import weights
 from lab.network.inference import BATCH
+from lab.progress import progress
 
 WIDTH = 4096  # numbers in a photo's fc7
 FORMAT = 1  # of the two files: increment it when it changes
@@ -68,8 +68,8 @@ def fc7(run_batch, features, folder, network, description="Photos through AlexNe
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _mention_old_files(path.parent)
-            with _locked(path.with_suffix(".digests")) as digests, _open(path) as data:
-                answers, missing = _complete(run_batch, features, data, digests, key, description)
+            with _locked(path):
+                answers, missing = _complete(run_batch, features, path, key, description)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"{folder} is a file, or below a file: choose another folder with --cache") from error
         except OSError as error:
@@ -90,32 +90,33 @@ def _mention_old_files(folder):
                      f"{sizes}. They can be deleted, along with the .digests files beside them.")
 
 
-def _complete(run_batch, features, data, digests, key, description):
-    """Complete the fc7 in the file `data` and return it, memory-mapped, and [].
+def _complete(run_batch, features, path, key, description):
+    """Complete the fc7 in the file `path` and return it, memory-mapped, and [].
 
     If that fails, return an array instead, and the starts of the batches that are still missing from it.
     """
     computed = {}
     try:
-        missing = _check(features, data, digests, key)
-        if missing or os.pread(data.fileno(), HEADER, 0) != _header(features):
-            _allocate(features, data, digests)
-        for start, rows in _compute(run_batch, features, missing, description):
-            computed = {start: rows}
-            _write(data, rows, _offset(start))
-            _write(digests, _digest(key, start, rows), DIGEST * (start // BATCH))
-        return np.memmap(data, "<f4", "r", HEADER, (len(features), WIDTH)), []
+        with _open(path) as data, _open(path.with_suffix(".digests")) as digests:
+            missing = _check(features, path, key)
+            if missing or _read_at(path, 0, HEADER) != _header(features):
+                _allocate(features, data, digests)
+            for start, rows in _compute(run_batch, features, missing, description):
+                computed = {start: rows}
+                _write(data, rows, _offset(start))
+                _write(digests, _digest(key, start, rows), DIGEST * (start // BATCH))
+        return np.memmap(path, "<f4", "r", HEADER, (len(features), WIDTH)), []
     except OSError as error:
-        _warn(data.name, error)
+        _warn(path, error)
         answers = np.empty((len(features), WIDTH), np.float32)
         for start, rows in computed.items():
             answers[start:start + BATCH] = rows
         missing = [start for start in range(0, len(features), BATCH)
-                   if start not in computed and not _read(answers[start:start + BATCH], start, data, digests, key)]
+                   if start not in computed and not _read(answers[start:start + BATCH], start, path, key)]
         if error.errno in files.DISK_FULL:  # make room for others
-            for file in (data, digests):
+            for file in (path, path.with_suffix(".digests")):
                 with contextlib.suppress(OSError):
-                    os.unlink(file.name)
+                    file.unlink()
         return answers, missing
 
 
@@ -124,7 +125,7 @@ def _compute(run_batch, features, starts, description):
     if not starts:
         return
     done = len(features) - sum(len(features[start:start + BATCH]) for start in starts)
-    with tqdm(total=len(features), initial=done, desc=description, unit="image", disable=None, leave=False) as progress:
+    with progress(None, description, len(features), initial=done) as shown:
         for start in starts:
             batch = features[start:start + BATCH]
             full = np.resize(batch, (BATCH, *batch.shape[1:]))  # repeats the photos of a shorter last batch
@@ -133,38 +134,49 @@ def _compute(run_batch, features, starts, description):
                 raise BadInput("fc7 contains NaN or infinite values: the weights are far too large or not AlexNet's; choose "
                                "others with --weights")
             yield start, rows
-            progress.update(len(batch))
+            shown.update(len(batch))
 
 
-def _check(features, data, digests, key):
+def _check(features, path, key):
     """The starts of the batches whose digest does not match, which are to be computed. Prints a notice of them."""
     def is_right(start):
-        return _read(np.empty((len(features[start:start + BATCH]), WIDTH), "<f4"), start, data, digests, key)
+        return _read(np.empty((len(features[start:start + BATCH]), WIDTH), "<f4"), start, path, key)
 
     starts = range(0, len(features), BATCH)
     with ThreadPoolExecutor() as threads:  # reading and hashing release the GIL
-        right = list(tqdm(threads.map(is_right, starts), "Checking fc7", len(starts), unit="batch", disable=None, leave=False))
+        right = list(progress(threads.map(is_right, starts), "Checking fc7", len(starts), "batch"))
     missing = [start for start, ok in zip(starts, right) if not ok]
-    damaged = [start for start in missing if any(os.pread(digests.fileno(), DIGEST, DIGEST * (start // BATCH)))]
+    digests = _read_at(path.with_suffix(".digests"), 0, DIGEST * len(starts))
+    damaged = [start for start in missing if any(digests[DIGEST * (start // BATCH):][:DIGEST])]
     if damaged:
-        files.notice(f"{data.name} is damaged: computing {len(damaged)} of {len(starts)} batches again.")
-    elif missing and os.fstat(data.fileno()).st_size:
-        files.notice(f"{data.name} is incomplete: {sum(right)} of {len(starts)} batches are done, computing the rest.")
+        files.notice(f"{path} is damaged: computing {len(damaged)} of {len(starts)} batches again.")
+    elif missing and path.stat().st_size:
+        files.notice(f"{path} is incomplete: {sum(right)} of {len(starts)} batches are done, computing the rest.")
     return missing
 
 
-def _read(rows, start, data, digests, key):
+def _read(rows, start, path, key):
     """Read the batch that starts at `start` into the array `rows`, and return whether it matches its digest."""
     try:
-        size = os.preadv(data.fileno(), [rows], _offset(start))
-        digest = os.pread(digests.fileno(), DIGEST, DIGEST * (start // BATCH))
+        content = _read_at(path, _offset(start), rows.nbytes)
+        digest = _read_at(path.with_suffix(".digests"), DIGEST * (start // BATCH), DIGEST)
     except OSError:  # such as a bad sector
         return False
-    return size == rows.nbytes and digest == _digest(key, start, rows)
+    if len(content) != rows.nbytes:
+        return False
+    rows[...] = np.frombuffer(content, "<f4").reshape(rows.shape)
+    return digest == _digest(key, start, rows)
+
+
+def _read_at(path, offset, size):
+    with open(path, "rb") as file:  # each thread its own: a shared one has one position
+        file.seek(offset)
+        return file.read(size)
 
 
 def _write(file, content, offset):
-    if os.pwrite(file.fileno(), content, offset) != memoryview(content).nbytes:
+    os.lseek(file.fileno(), offset, os.SEEK_SET)
+    if os.write(file.fileno(), content) != memoryview(content).nbytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Linux writes only a part when the disk is full
 
 
@@ -182,23 +194,34 @@ def _allocate(features, data, digests):
     """Allocate both files at full size, which keeps their contents, and write the header."""
     if not (data.writable() and digests.writable()):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    os.posix_fallocate(data.fileno(), 0, _offset(len(features)))
-    os.posix_fallocate(digests.fileno(), 0, DIGEST * -(-len(features) // BATCH))
+    for file, size in ((data, _offset(len(features))), (digests, DIGEST * -(-len(features) // BATCH))):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # macOS and Windows have none, and not every file system can
+            if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            os.ftruncate(file.fileno(), max(size, os.fstat(file.fileno()).st_size))
     _write(data, _header(features), 0)
 
 
+@contextlib.contextmanager
 def _locked(path):
-    """Open and lock the file `path`. Other processes wait here until it is closed or this process ends."""
-    while True:
-        file = _open(path)
+    """Keep other processes from writing `path` meanwhile: they wait. Nobody can write in a read-only folder."""
+    waited = []
+
+    def wait():
+        if not waited:
+            files.notice(f"Another process is writing {path}: waiting for it.")
+        waited.append(True)
+        time.sleep(0.1)
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            files.notice(f"Another process is writing {path.with_suffix('.npy')}: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:  # else the process that held the lock has deleted the file
-            return file
-        file.close()
+            stack.enter_context(locks.locked(path.with_suffix(".lock"), wait))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+        yield
 
 
 def _open(path):

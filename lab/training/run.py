@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tqdm import tqdm
 
-from lab import command_line, files
+from lab import command_line, files, interrupts
 from lab.files import BadInput
+from lab.interrupts import Interrupted
 from lab.network import new_layer
+from lab.progress import progress
 from lab.training import checkpoints, evaluation
 
 
@@ -38,8 +39,8 @@ class Run:
     def open(cls, folder, resume=False, overwrite=False):
         """Open `folder`, created when missing, and keep other trainings out of it until the end of the `with` block.
 
-        Raises BadInput for a folder that holds a model, unless `resume` or `overwrite` says what to do with it. A
-        KeyboardInterrupt leaves the block with a sentence that says what was saved.
+        Raises BadInput for a folder that holds a model, unless `resume` or `overwrite` says what to do with it. An
+        interrupt leaves the block with a sentence that says what was saved.
         """
         folder = files.make_folder(folder)
         with checkpoints.locked(folder):
@@ -52,10 +53,11 @@ class Run:
             try:
                 with run._iterators:
                     yield run
-            except KeyboardInterrupt as error:
+            except Interrupted as error:
                 saved = run.state and run.state["checkpoint"]
-                raise KeyboardInterrupt(str(error) or ("Interrupted: resume with --resume." if saved else
-                                                       "Interrupted before the first epoch was saved.")) from error
+                raise Interrupted(error.number, str(error) or (
+                    "Interrupted: resume with --resume." if saved else
+                    "Interrupted before the first epoch was saved.")) from error
 
     def begin(self, settings, frozen, finetuned, data, weights):
         """Start the training, or resume it: then raise BadInput, which names the difference, if it was another one.
@@ -81,7 +83,7 @@ class Run:
         learned: the variables that training changes. At the start they get the values that were saved, if any were, and
             after each epoch they are saved with `state`, and the curves and the graph for TensorBoard.
 
-        Ctrl-C finishes the running step, saves, and raises KeyboardInterrupt.
+        An interrupt finishes the running step, saves, and raises Interrupted.
         """
         iterator = self._epochs(session, stage, learned)
         self._iterators.callback(iterator.close)  # it handles Ctrl-C until then, also where the loop over it has failed
@@ -97,7 +99,7 @@ class Run:
         if self.state["stage"] != stage:
             self.state |= {"stage": stage, "step": 0, "running": [0.0, 0, 0]}
         saver = tf.train.Saver(learned)
-        with command_line.interrupt_noted() as interrupted:
+        with interrupts.deferred() as interrupted:
             for index in range(done, count):
                 yield Epoch(self, session, saver, index, interrupted)
 
@@ -126,14 +128,14 @@ class Epoch:
         random = np.random.RandomState([settings["seed"], checkpoints.STAGES.index(stage), self.index])
         shuffled = random.permutation(training)
         left = range(state["step"], steps)
-        for i in tqdm(left, f"Epoch {self.number}", steps, initial=state["step"], disable=None, leave=False):
+        for i in progress(left, f"Epoch {self.number}", steps, "step", initial=state["step"]):
             self.step = self.index * steps + i
             yield shuffled[i * size:(i + 1) * size]
             state["step"] = i + 1
-            if self._interrupted():
+            if number := self._interrupted():
                 checkpoints.save(self._session, self._saver, self._run.folder, state)
-                raise KeyboardInterrupt(f"Interrupted after step {i + 1} of {steps} of epoch {self.number}, which is saved: "
-                                        "resume with --resume.")
+                raise Interrupted(number, f"Interrupted after step {i + 1} of {steps} of epoch {self.number}, which is saved: "
+                                          "resume with --resume.")
 
     def count(self, losses, correct):
         """Add a training step to the epoch's figures. What they say is the mean over steps in which the variables change.
@@ -166,8 +168,8 @@ class Epoch:
                             f"Time: {time.time() - self._start:.3f} seconds\n"
                             f"Validation Loss = {validation['loss']:.4f}\n"
                             f"Validation Accuracy = {validation['accuracy']:.4f}\n")
-        if self._interrupted():
-            raise KeyboardInterrupt(f"Interrupted after epoch {self.number}, which is saved: resume with --resume.")
+        if number := self._interrupted():
+            raise Interrupted(number, f"Interrupted after epoch {self.number}, which is saved: resume with --resume.")
 
 
 def _write_events(folder, epoch, graph):

@@ -112,7 +112,7 @@ def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_
     some = np.random.default_rng(0).choice(np.flatnonzero(tracks % 2), 1000, replace=False)  # ingredients.py uses even ones
     (tmp_path / "test.p").write_bytes(pickle.dumps({"features": photos.features[some], "labels": photos.labels[some]}))
     status, out, err = run(tmp_path, "train_feature_extraction.py", "--test", "test.p")
-    assert status == 0 and "Traffic signs: the built-in ones (train.p is not here)." in err
+    assert status == 0 and "Traffic signs: drawn by the lab (train.p is not here)." in err
     metrics = json.loads((tmp_path / "model/metrics.json").read_text())
     assert metrics["validation"]["accuracy"] > metrics["test"]["accuracy"] > 0.25 and metrics["test"]["photos"] == 1000
     status, out, _ = run(tmp_path, "feature_extraction.py")

@@ -86,6 +86,12 @@ def weights_file(source, patience=None):
         return weights.BUILTIN
 
 
+def data_and_weights(data, alexnet_weights):
+    """The paths that `data_path` and `weights_file` return for these sources. They share one Patience."""
+    patience = Patience()
+    return data_path(data, patience), weights_file(alexnet_weights, patience)
+
+
 def data_path(source, patience):
     """gtsrb.find for the scripts: "auto" also tries to fetch GTSRB's training photos if they are missing.
 
@@ -96,12 +102,12 @@ def data_path(source, patience):
     if source != "auto" or files.find(gtsrb.TRAINING):
         return gtsrb.find(source)
     if _offline():
-        notice("Traffic signs: the built-in ones (train.p is not here).")
+        notice("Traffic signs: drawn by the lab (train.p is not here).")
         return None
     try:
         return fetch([TRAIN, TRAIN_ZIP], patience)
     except NotFetched as error:
-        notice(f"Traffic signs: the built-in ones, since {error}.")
+        notice(f"Traffic signs: drawn by the lab, since {error}.")
         return None
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scripts and the files that come with the lab
+PLACES = Path(), HERE  # where the user may put weights and photos
 DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
 
@@ -38,7 +39,7 @@ def reason(error):
 
 def find(names):
     """The Path of the first of `names` (str) in the working directory, else in the repository root; None if there is none."""
-    for folder in (Path(), HERE):
+    for folder in PLACES:
         for name in names:
             if (folder / name).exists():
                 return folder / name

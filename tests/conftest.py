@@ -1,6 +1,9 @@
 """What every test needs: the lab's modules on the path, a quiet TensorFlow, and an empty working directory."""
 
+import contextlib
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -14,9 +17,37 @@ import numpy as np  # noqa: E402
 from samples import write_data  # noqa: E402
 
 import train_feature_extraction  # noqa: E402
-from lab import command_line  # noqa: E402
+from lab import command_line, files, interrupts  # noqa: E402
 from lab.network import weights  # noqa: E402
 from lab.training import plots  # noqa: E402
+
+files.PLACES = (Path(),)  # the tests see no weights and no photos that the user has put beside the code
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """A copy of the lab, without the user's files, to start scripts from."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("lab", "builtin_weights", "images"):
+        shutil.copytree(files.HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [*files.HERE.glob("*.py"), files.HERE / "signnames.csv"]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@contextlib.contextmanager
+def signals_restored():
+    """An interrupted script ignores all further signals: undo that afterwards."""
+    handlers = {number: signal.getsignal(number) for number in interrupts.NUMBERS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    with signals_restored():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +95,8 @@ def call(capsys, monkeypatch, builtin_weights):
     monkeypatch.setattr(weights, "load", lambda source="auto": builtin_weights if source == weights.BUILTIN else load(source))
 
     def call(script, *arguments):
-        status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))
+        with signals_restored():
+            status = command_line.exit_status(lambda: script.main(list(map(str, arguments))))
         output = capsys.readouterr()
         return status, output.out, output.err
 

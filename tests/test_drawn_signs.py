@@ -196,7 +196,7 @@ def test_the_lab_trains_on_drawn_signs_if_there_is_nothing_else_and_says_so(argu
         Path("train.p").write_text("not asked for")
     status, _, err = call(train_feature_extraction, *arguments, "--epochs", 1)
     assert status == 0 and "43 signs that the lab draws, 1 of each class" in err
-    assert ("Traffic signs: the built-in ones (train.p is not here)." in err) == (not arguments)
+    assert ("Traffic signs: drawn by the lab (train.p is not here)." in err) == (not arguments)
     assert json.loads(Path("model/metrics.json").read_text())["validation"]["photos"] == 15
 
 

@@ -328,7 +328,7 @@ def check(path):
         raise files.BadInput("wrong")
 fetch.SPARE = 0
 source = fetch.Source("w.npy", {sys.argv[1]: None}, check)
-command_line.run(lambda: fetch.fetch([source], fetch.Patience()))
+command_line.run(lambda: fetch.fetch([source], fetch.Patience()) and None)
 """
 
 
@@ -428,7 +428,7 @@ def test_the_scripts_fall_back_on_the_builtin_files_and_say_why(make_server, mon
     assert fetch.data_path("auto", fetch.Patience()) is None
     notice = capsys.readouterr().err
     assert notice.count("\n") == 1
-    assert re.search("Traffic signs: the built-in ones, since .*404 Not Found; .*500 Internal", notice)
+    assert re.search("Traffic signs: drawn by the lab, since .*404 Not Found; .*500 Internal", notice)
 
 
 def test_the_network_is_not_used_when_it_is_not_needed(make_server, monkeypatch):

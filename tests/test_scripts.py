@@ -39,8 +39,8 @@ def named(out):
     return re.findall(r"^(.*): [01]\.\d{3}$", out, re.MULTILINE)
 
 
-def test_the_first_page_names_the_sample_photos_in_the_published_format():
-    run = subprocess.run([sys.executable, files.HERE / "imagenet_inference.py"], capture_output=True, text=True,
+def test_the_first_page_names_the_sample_photos_in_the_published_format(checkout):
+    run = subprocess.run([sys.executable, checkout / "imagenet_inference.py"], capture_output=True, text=True,
                          env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"})
     assert run.returncode == 0
     assert re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", run.stdout)
@@ -338,17 +338,17 @@ command_line.run(main)
 @pytest.mark.parametrize("redirection, status", [
     (">&- 2>&-", 0), (">/dev/full", 2), ("--help >&-", 0), ("nowhere.png 2>/dev/full", 2), ("nowhere.png 2>&-", 2),
 ])
-def test_a_script_survives_closed_and_full_streams(redirection, status):
-    command = f"'{sys.executable}' '{files.HERE}/feature_extraction.py' {redirection}"
+def test_a_script_survives_closed_and_full_streams(redirection, status, checkout):
+    command = f"'{sys.executable}' '{checkout}/feature_extraction.py' {redirection}"
     run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert run.returncode == status and "Traceback" not in run.stderr
     assert ("the results cannot be printed" in run.stderr) == (redirection == ">/dev/full")
 
 
 @pytest.mark.slow
-def test_a_training_is_saved_even_if_nothing_reads_its_output(tmp_path):
+def test_a_training_is_saved_even_if_nothing_reads_its_output(checkout):
     write_data(10)
-    run = subprocess.run(f"'{sys.executable}' '{files.HERE}/train_feature_extraction.py' --epochs 3 | head -1", shell=True,
+    run = subprocess.run(f"'{sys.executable}' '{checkout}/train_feature_extraction.py' --epochs 3 | head -1", shell=True,
                          capture_output=True, text=True)
     assert run.stdout == "Epoch 1\n" and "Traceback" not in run.stderr
     assert len(json.loads(Path("model/model.json").read_text())["history"]) == 3

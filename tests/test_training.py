@@ -20,7 +20,7 @@ import train_feature_extraction
 from lab import files
 from lab.data import gtsrb
 from lab.network import new_layer, weights
-from lab.training import checkpoints, finetuning, run
+from lab.training import checkpoints, finetuning, plots, run
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def uninterrupted(tmp_path_factory):
     return saved(folder / "model")
 
 
-def press_ctrl_c_in_step(number, monkeypatch):
-    """Press Ctrl-C during step `number` of an epoch, counted from 1."""
+def press_ctrl_c_in_step(number, monkeypatch, sent=signal.SIGINT):
+    """Press Ctrl-C, or send the process the signal `sent`, during step `number` of an epoch, counted from 1."""
     def steps(iterable, *arguments, **options):
         for i in iterable:
             if i == number - 1:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(sent)
             yield i
 
     monkeypatch.setattr(run, "progress", steps)
@@ -54,7 +54,8 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(c
         press_ctrl_c_in_step(3, patch)
         status, out, err = call(train_feature_extraction, *arguments, "--epochs", 1)
     assert (status, out) == (130, "")
-    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, which is saved: resume with --resume.\n")
+    assert err.endswith("Interrupted after step 3 of 4 of epoch 1, which is saved: "
+                        "run the same command with --resume to resume it.\n")
     assert checkpoints.read("model")["step"] == 3
 
     assert call(train_feature_extraction, *arguments, "--epochs", 1)[0] == 0
@@ -64,6 +65,32 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(c
     assert len(list(Path("model").glob("checkpoint-*"))) == 2  # one, in two files
     assert call(train_feature_extraction, *arguments, "--epochs", 3)[0] == 0  # nothing is left to train
     assert saved() == uninterrupted
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_training_told_to_end_saves_its_step_and_resumes(number, status, call, uninterrupted, monkeypatch):
+    write_data()
+    arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
+    with monkeypatch.context() as patch:
+        press_ctrl_c_in_step(2, patch, number)
+        assert call(train_feature_extraction, *arguments)[0] == status
+    assert checkpoints.read("model")["step"] == 2
+    assert call(train_feature_extraction, *arguments)[0] == 0 and saved() == uninterrupted
+
+
+def test_advice_to_resume_is_given_only_where_there_is_something_of_this_training_to_resume(call, monkeypatch, trained):
+    shutil.copytree(trained, "model")
+    write_data(30)
+
+    def interrupt(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+
+    for option, advice in (("--overwrite", False), ("--resume", True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(tf.train, "Saver", interrupt)
+            status, _, err = call(train_feature_extraction, "--epochs", 3, option)
+        assert status == 143 and ("--resume" in mistake(err)) == advice
+    assert saved() == saved(trained)
 
 
 @pytest.mark.slow
@@ -89,7 +116,7 @@ def test_a_model_is_replaced_only_with_overwrite(call):
     assert call(train_feature_extraction, "--epochs", 2)[0] == 0
     before = saved()
     status, out, err = call(train_feature_extraction, "--epochs", 1)
-    assert (status, out) == (2, "") and "--resume resumes its training, --overwrite replaces it" in mistake(err)
+    assert (status, out) == (2, "") and "--resume trains it further" in mistake(err)
     assert saved() == before
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite")[0] == 0
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
@@ -116,7 +143,7 @@ def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_st
         press_ctrl_c_in_step(1, patch)
         assert call(train_feature_extraction, "--epochs", 3)[0] == 130
     status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume")
-    assert status == 2 and "was started for 3 frozen epochs, not 2: resume with --epochs 3 or more" in mistake(err)
+    assert status == 2 and "is to have 3 frozen epochs, not 2: resume with --epochs 3 or more" in mistake(err)
 
 
 def test_two_trainings_do_not_share_a_folder(call):
@@ -124,7 +151,7 @@ def test_two_trainings_do_not_share_a_folder(call):
     Path("model").mkdir()
     with checkpoints.locked("model"):
         status, out, err = call(train_feature_extraction, "--overwrite")
-    assert (status, out) == (2, "") and "another training is running in model: wait until it ends" in mistake(err)
+    assert (status, out) == (2, "") and "another run is training in model: wait until it ends" in mistake(err)
     assert os.listdir("model") == []
 
 
@@ -173,7 +200,7 @@ def test_the_metrics_of_an_earlier_model_are_deleted_and_its_curves_are_kept(cal
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
     (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
     (["--split", "track", "--epochs", 3], "no tracks found"),
-    (["--epochs", 1], "was started for 2 frozen epochs, not 1: resume with --epochs 2 or more"),
+    (["--epochs", 1], "is to have 2 frozen epochs, not 1: resume with --epochs 2 or more"),
 ])
 def test_a_difference_from_the_resumed_training_is_named(arguments, difference, call, trained):
     write_data(30)
@@ -189,7 +216,7 @@ def test_a_difference_from_the_resumed_training_is_named(arguments, difference, 
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
     state = checkpoints.read(trained)
     state["settings"]["finetune_batch_size"] = 32
-    frozen_settings = {key: state["settings"][key] for key in checkpoints.FROZEN_SETTINGS}
+    frozen_settings = {key: state["settings"][key] for key in ("split", "batch_size", "seed", "learning_rate", "precision")}
 
     def resume(frozen, finetuned, **settings):
         wanted = checkpoints.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
@@ -199,14 +226,71 @@ def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
     state["epochs"]["finetuned"] = 4
     with pytest.raises(files.BadInput, match="is being finetuned: resume with --finetune"):
         resume(2, 0)
-    with pytest.raises(files.BadInput, match="for 4 epochs of finetuning, not 3: resume with --finetune-epochs 4 or more"):
+    with pytest.raises(files.BadInput, match="4 epochs of finetuning, not 3: resume with --finetune-epochs 4 or more"):
         resume(2, 3)
     state |= {"stage": "finetuned", "step": 1}
     with pytest.raises(files.BadInput, match="with --finetune-batch-size 32, not 8"):
         resume(2, 4, finetune_batch_size=8)
-    with pytest.raises(files.BadInput, match="for 2 frozen epochs, not 5: resume with --epochs 2, or"):
+    with pytest.raises(files.BadInput, match="2 frozen epochs, not 5: resume with --epochs 2, or"):
         resume(5, 4)
     resume(2, 5, finetune_batch_size=32)
+
+
+def test_precision_may_change_for_finetuning_only_once_the_frozen_epochs_are_over(trained):
+    state = checkpoints.read(trained)
+    wanted = checkpoints.new_state(state["settings"] | {"precision": "bfloat16"}, 3, 4, state["data"], state["weights"])
+    with pytest.raises(files.BadInput, match="finish them first, with --precision float32 and without --finetune"):
+        checkpoints.check_resumable(state, wanted, trained)
+
+
+def test_the_record_says_in_which_precision_each_epoch_was_computed(call):
+    write_data(30)
+    assert call(train_feature_extraction, "--epochs", 1, "--precision", "bfloat16")[0] == 0
+    state = checkpoints.read("model")
+    assert state["settings"]["precision"] == state["history"][0]["precision"] == "bfloat16"
+    training = run.Run(Path("model"), state)
+    settings = state["settings"] | {"precision": "float32", "finetune_batch_size": 32}
+    training.begin(settings, 1, 4, state["data"], state["weights"])
+    assert training.stages == ["finetuned"] and training.state["settings"]["precision"] == "bfloat16"
+
+
+KILLED = {  # where a save is cut off: what is left then, and what the next run makes of it
+    "before the checkpoint": (tf.train.Saver, "save"),
+    "before model.json": (files, "write_json"),
+    "before the old checkpoint is deleted": (checkpoints, "_remove_replaced"),
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_the_next_run_deletes_what_a_killed_save_has_left(moment, call, uninterrupted, monkeypatch):
+    write_data()
+    arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
+    owner, name = KILLED[moment]
+    others = {"checkpoint-500.index", "events.out.tfevents.171.myhost", "notes.txt", "notes.unfinished"}
+    Path("model").mkdir()
+    for other in others:
+        Path("model", other).touch()
+
+    work, calls = getattr(owner, name), []
+
+    def die(*data, **options):
+        calls.append(None)
+        if len(calls) == {"before model.json": 4}.get(moment, 2):  # of the second epoch
+            if name == "write_json":
+                Path("model/model.json.999.unfinished").touch()
+            raise SystemExit
+        return work(*data, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(owner, name, die)
+        call(train_feature_extraction, *arguments)
+    assert Path("model/saving.json").exists()
+    assert call(train_feature_extraction, *arguments)[0] == 0
+    assert saved() == uninterrupted
+    left = {path.name for path in Path("model").iterdir()} - others
+    assert len([name for name in left if name.startswith("checkpoint-")]) == 2
+    assert not [name for name in left if "unfinished" in name or name in ("saving.json", "training.lock")]
+    assert others <= set(os.listdir("model"))
 
 
 def test_split_track_holds_out_whole_tracks(call, monkeypatch):
@@ -291,6 +375,21 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
     status, _, err = call(train_feature_extraction, "--export", "model", "--model", "model/new")
     assert status == 2 and "--export model would be the folder of --model, or above it" in mistake(err)
     assert os.listdir() == ["file"]
+
+
+def test_pictures_that_cannot_be_drawn_do_not_fail_a_finished_training(call, monkeypatch):
+    write_data(30)
+
+    def fail(path, *data):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(plots, "history", fail)
+    Path("model/confusion.png").mkdir(parents=True)
+    monkeypatch.setattr(plots, "confusion", lambda path, *data: files.write_json(path, None))
+    status, out, err = call(train_feature_extraction, "--epochs", 1)
+    assert status == 0 and "Validation: 10 photos" in out and Path("model/metrics.json").exists()
+    assert "model/history.png cannot be drawn: no font; the model is saved" in err
+    assert "model/confusion.png cannot be written: Is a directory; the model is saved" in err
 
 
 def test_plot_draws_photos_with_their_most_probable_signs(call, trained):

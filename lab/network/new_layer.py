@@ -17,5 +17,5 @@ def build(fc7, classes, seed=0):
 
 
 def variables():
-    """The layer's two variables in the current graph."""
-    return [v for v in tf.global_variables() if v.op.name in ("signs/weights", "signs/biases")]
+    """The layer's variables in the current graph, without an optimizer's slots for them."""
+    return tf.trainable_variables("signs/")

@@ -22,12 +22,12 @@ def without_python():
     """A scope in which `variable` makes variables that start as zeros: for graphs that run where there is no Python."""
     def create(next_creator, **arguments):
         if callable(arguments["initial_value"]):
-            arguments["initial_value"] = tf.zeros(arguments["shape"])
+            arguments["initial_value"] = tf.zeros(arguments["shape"], arguments["dtype"])
         return next_creator(**arguments)
 
     return tf.variable_creator_scope(create)
 
 
 def assign(session, variable, array):
-    """Set `variable` to `array` in `session`, without a copy of the array in the graph."""
+    """Set `variable` to `array` in `session`, without a copy of the array in the graph. Raises ValueError for another shape."""
     session.run(variable.initializer, {variable.initial_value: array})

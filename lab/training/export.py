@@ -1,23 +1,23 @@
 """A trained network as a SavedModel: one folder that TensorFlow Serving, or any TensorFlow, loads without the lab's code."""
 
-import os
 import shutil
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from lab import files
+from lab import files, locks
 from lab.data import gtsrb
 from lab.files import BadInput
 from lab.network import new_layer, variables
+from lab.network.fast_layers import strided_conv
+from lab.network.preprocessing import subtract_mean
 from lab.training import checkpoints
 
 
-def save(folder, model, state, fc7_of, weights):
+def save(folder, model, state, AlexNet, weights):
     """Write the network of the model folder `model`, with its `state` (checkpoints.read), to the new `folder`.
 
-    fc7_of: a function that builds AlexNet on the tensor of images, uint8 [N, 32, 32, 3], and returns fc7, float32 [N, 4096].
-    weights: AlexNet's, as from weights.load, those that the model was trained on.
+    AlexNet: the function in alexnet.py. weights: the weights that the model was trained on, as returned by weights.load.
 
     The signature "serving_default" takes `images`, uint8 [N, 32, 32, 3] in RGB, and returns `probabilities`, float32 [N, 43]
     in the order of the classes, and of the most probable class `class_ids`, int64 [N], and `names`, strings [N].
@@ -26,21 +26,26 @@ def save(folder, model, state, fc7_of, weights):
     """
     tf.get_logger().setLevel("ERROR")  # it would warn that TensorFlow 2 makes SavedModels in another way
     folder = Path(folder)
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-    with tf.Graph().as_default(), tf.Session() as session:
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+
+    def busy():
+        raise BadInput(f"another process is exporting to {folder}: wait until it ends, or name another folder with --export")
+
+    with locks.locked(folder.with_name(f"{folder.name}.lock"), busy), tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         with variables.without_python():  # a server has none
-            logits = new_layer.build(fc7_of(images), gtsrb.CLASSES)
+            resized = tf.image.resize_images(subtract_mean(images), (227, 227))
+            fc7 = AlexNet(resized, feature_extract=True, weights=weights, conv1=strided_conv)
+            logits = new_layer.build(fc7, gtsrb.CLASSES)
         probabilities = tf.nn.softmax(logits, name="probabilities")
         class_ids = tf.argmax(probabilities, axis=1, name="class_ids")
         names = tf.gather(tf.constant(gtsrb.sign_names()), class_ids, name="names")
 
-        for variable in tf.trainable_variables():
-            _, layer, kind = ("/" + variable.op.name).rsplit("/", 2)
-            if layer in weights:
-                variables.assign(session, variable, weights[layer][kind == "biases"])
+        for variable in tf.trainable_variables("alexnet/"):
+            _, layer, kind = variable.op.name.split("/")
+            variables.assign(session, variable, weights[layer][kind == "biases"])
         checkpoints.restore(session, model, state)
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
         try:
             tf.saved_model.simple_save(session, str(unfinished), {"images": images},
                                        {"probabilities": probabilities, "class_ids": class_ids, "names": names})

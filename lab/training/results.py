@@ -14,11 +14,21 @@ def show(folder, history, answers):
         int64 [N], float32 [N, 43].
     """
     metrics = {split: evaluation.report(logits, labels) for split, (_, labels, logits) in answers.items()}
-    files.write_json(folder / "metrics.json", metrics)
-    plots.history(folder / "history.png", history)
-    for split, (features, labels, logits) in answers.items():
+    for split in metrics:
         command_line.result(evaluation.describe(split.title(), metrics[split]) + "\n")
+    files.write_json(folder / "metrics.json", metrics)
+    _draw(plots.history, folder / "history.png", history)
+    for split, (features, labels, logits) in answers.items():
         prefix = "" if split == "validation" else "test-"
-        plots.confusion(folder / f"{prefix}confusion.png", labels, logits.argmax(axis=1))
-        plots.mistakes(folder / f"{prefix}mistakes.png", features, labels, softmax(logits, axis=1))
-    files.notice(f"The trained layer, its results (metrics.json) and pictures of them are in {folder}.")
+        _draw(plots.confusion, folder / f"{prefix}confusion.png", labels, logits.argmax(axis=1))
+        _draw(plots.mistakes, folder / f"{prefix}mistakes.png", features, labels, softmax(logits, axis=1))
+    files.notice(f"The trained layer and its results are in {folder}.")
+
+
+def _draw(picture, path, *data):
+    """Draw a picture. One that cannot be drawn is a notice: it does not fail a finished training."""
+    try:
+        picture(path, *data)
+    except Exception as error:  # matplotlib can fail in many ways: fonts, memory, an odd configuration
+        reason = error if isinstance(error, files.BadInput) else f"{path} cannot be drawn: {files.shorten(error)}"
+        files.notice(f"{reason}; the model is saved all the same.")

@@ -1,7 +1,8 @@
-"""A training in a model folder: what it resumes, its epochs and batches, and what it saves after each epoch."""
+"""A training run in a model folder: what it resumes, its epochs and batches, and what it saves after each epoch."""
 
 import contextlib
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,19 +16,19 @@ from lab.training import checkpoints, evaluation
 
 
 class Run:
-    """A training, from where its model folder stands. The page trains by iterating over it:
+    """A training run that starts from what its model folder holds. Call `begin` first, then iterate:
 
         with Run.open("model", resume=True) as run:
             run.begin(settings, frozen=10, finetuned=0, data=..., weights=...)
-            ...                                              # the graph, in a session, and its variables that learn
+            ...                                              # the graph, in a session, and the variables that training changes
             for epoch in run.epochs(session, "frozen", learned):
                 for rows in epoch.batches(training):
                     ...                                      # a training step on these rows
                     epoch.count(losses, correct)
                 epoch.validated(logits, labels)
 
-    folder: the model folder, as a Path. state: what checkpoints.read returns, kept up to date; None before `begin` in a
-    folder without a model.
+    folder: the model folder, as a Path. state: what checkpoints.read returns, kept up to date; None before the `begin` of a
+    run that does not resume.
     """
 
     def __init__(self, folder, state):
@@ -37,37 +38,51 @@ class Run:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder, resume=False, overwrite=False):
-        """Open `folder`, created when missing, and keep other trainings out of it until the end of the `with` block.
+        """Open `folder`, created when missing, and keep other runs out of it until the end of the `with` block.
 
         Raises BadInput for a folder that holds a model, unless `resume` or `overwrite` says what to do with it. An
-        interrupt leaves the block with a sentence that says what was saved.
+        interrupt leaves the block with a sentence that says what was saved. A folder in which nothing was saved is removed.
         """
+        existed = Path(folder).exists()
         folder = files.make_folder(folder)
-        with checkpoints.locked(folder):
-            before = None if overwrite else checkpoints.read(folder)
-            if before and not resume:
-                raise BadInput(f"{folder} holds a trained layer: --resume resumes its training, --overwrite replaces it")
-            if resume and not before:
-                files.notice(f"{folder} holds no trained layer yet: this is its first training.")
-            run = cls(folder, before)
-            try:
-                with run._iterators:
-                    yield run
-            except Interrupted as error:
-                saved = run.state and run.state["checkpoint"]
-                raise Interrupted(error.number, str(error) or (
-                    "Interrupted: resume with --resume." if saved else
-                    "Interrupted before the first epoch was saved.")) from error
+        try:
+            with checkpoints.locked(folder):
+                checkpoints.clean_up(folder)
+                before = None if overwrite else checkpoints.read(folder)
+                if before and not resume:
+                    raise BadInput(f"{folder} holds a trained layer: --resume trains it further, or only tests and exports it "
+                                   "if no epochs are left; --overwrite replaces it")
+                if resume and not before:
+                    files.notice(f"{folder} holds no trained layer yet: this is its first training run.")
+                run = cls(folder, before)
+                try:
+                    with run._iterators:
+                        yield run
+                except Interrupted as error:
+                    raise Interrupted(error.number, str(error) or run._what_was_saved()) from error
+        finally:
+            if not existed:
+                with contextlib.suppress(OSError):  # it holds something
+                    folder.rmdir()
+
+    def _what_was_saved(self):
+        if self.state and self.state["checkpoint"]:
+            return "Interrupted: run the same command with --resume to resume it."
+        unchanged = f"; the model in {self.folder} is still the one from before" * (self.folder / "model.json").exists()
+        return f"Interrupted before the first epoch was saved{unchanged}."
 
     def begin(self, settings, frozen, finetuned, data, weights):
-        """Start the training, or resume it: then raise BadInput, which names the difference, if it was another one.
+        """Start the run, or resume it. The parameters are those of checkpoints.new_state.
 
-        The parameters are those of checkpoints.new_state.
+        Raises BadInput, naming the difference, if the run to resume had other settings, photos or weights.
         """
         wanted = checkpoints.new_state(settings, frozen, finetuned, data, weights)
         if self.state:
             checkpoints.check_resumable(self.state, wanted, self.folder)
-            wanted = self.state | {"epochs": wanted["epochs"], "settings": self.state["settings"] | settings}
+            settings = self.state["settings"] | settings
+            if checkpoints.epochs_done(self.state, "frozen") >= frozen:
+                settings["precision"] = self.state["settings"]["precision"]  # in which fc7 was computed, which is over
+            wanted = self.state | {"epochs": wanted["epochs"], "settings": settings}
         self.state = wanted
 
     @property
@@ -86,7 +101,7 @@ class Run:
         An interrupt finishes the running step, saves, and raises Interrupted.
         """
         iterator = self._epochs(session, stage, learned)
-        self._iterators.callback(iterator.close)  # it handles Ctrl-C until then, also where the loop over it has failed
+        self._iterators.callback(iterator.close)  # it handles interrupts until it is closed, even if the loop over it failed
         return iterator
 
     def _epochs(self, session, stage, learned):
@@ -102,13 +117,17 @@ class Run:
         with interrupts.deferred() as interrupted:
             for index in range(done, count):
                 yield Epoch(self, session, saver, index, interrupted)
+            if number := interrupted():
+                raise Interrupted(number)
+        if done >= count:
+            files.notice(f"No epochs are left to train: all {count} are in {self.folder}.")
 
 
 class Epoch:
     """One epoch of a Run.
 
-    index: the number of epochs of this stage before it. number: its number in the whole training, from 1.
-    step: the number of steps of this stage before the running one.
+    index: the number of epochs of this stage before it. number: its number in the whole run, from 1.
+    step: the number of steps of this stage before the running one; `batches` sets it.
     """
 
     def __init__(self, run, session, saver, index, interrupted):
@@ -135,10 +154,10 @@ class Epoch:
             if number := self._interrupted():
                 checkpoints.save(self._session, self._saver, self._run.folder, state)
                 raise Interrupted(number, f"Interrupted after step {i + 1} of {steps} of epoch {self.number}, which is saved: "
-                                          "resume with --resume.")
+                                          "run the same command with --resume to resume it.")
 
     def count(self, losses, correct):
-        """Add a training step to the epoch's figures. What they say is the mean over steps in which the variables change.
+        """Add a training step to the epoch's figures, which are means over steps while the variables are still changing.
 
         losses: float32 [B], of each photo. correct: bool [B], whether it was recognised.
 
@@ -153,12 +172,13 @@ class Epoch:
                             for total, new in zip(state["running"], (losses, correct, np.ones(len(correct))))]
 
     def validated(self, logits, labels):
-        """End the epoch: save, and print what `logits`, float32 [M, classes], are worth for `labels`, int64 [M]."""
+        """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, 43], against `labels`, int64 [M]."""
         state, folder = self._run.state, self._run.folder
         validation = evaluation.report(logits, labels)
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
+            "precision": state["settings"]["precision"] if state["stage"] == "frozen" else "float32",
             "training": {"loss": loss / photos, "accuracy": correct / photos},
             "validation": {"loss": validation["loss"], "accuracy": validation["accuracy"]}})
         state |= {"step": 0, "running": [0.0, 0, 0]}
@@ -169,7 +189,8 @@ class Epoch:
                             f"Validation Loss = {validation['loss']:.4f}\n"
                             f"Validation Accuracy = {validation['accuracy']:.4f}\n")
         if number := self._interrupted():
-            raise Interrupted(number, f"Interrupted after epoch {self.number}, which is saved: resume with --resume.")
+            raise Interrupted(number, f"Interrupted after epoch {self.number}, which is saved: run the same command with "
+                                      "--resume to resume it.")
 
 
 def _write_events(folder, epoch, graph):

@@ -17,7 +17,9 @@ LRN = {"radius": 2, "alpha": 1e-4 / 5, "beta": 0.75, "bias": 1.0}
 
 
 def conv(features, W, b, stride=1, groups=1, padding="SAME", size=None, name="conv"):
-    """ReLU(convolution + bias): [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), outputs] if SAME, dtype unchanged.
+    """ReLU(convolution + bias), dtype unchanged.
+
+    [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), outputs] if SAME; if VALID, without the places at the edges.
 
     W: float32 array [height, width, C / groups, outputs]. b: float32 array [outputs]. Each group of output channels
     sees its own group of input channels only, as on the two GPUs of the paper.
@@ -35,7 +37,7 @@ def conv(features, W, b, stride=1, groups=1, padding="SAME", size=None, name="co
 
 
 def lrn(features, radius, alpha, beta, bias, name="lrn"):
-    """Local response normalisation over channels, shape and dtype unchanged.
+    """Local response normalisation over the channels of [N, H, W, C], C static; shape and dtype unchanged.
 
     x / (bias + alpha * sum)^beta, where sum is that of x^2 over the channel itself and `radius` channels on each side.
     """
@@ -67,7 +69,7 @@ def fc(features, W, b, relu=True, name="fc"):
 
 
 def no_dropout(features, name="dropout"):
-    """The features as they are. Dropout exists only while AlexNet itself is trained: lab.training.finetuning has it."""
+    """Return `features` unchanged. Dropout exists only while AlexNet itself is trained: lab.training.finetuning has it."""
     return features
 
 
@@ -75,16 +77,17 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
     """Build AlexNet on `features` in the current graph.
 
     features: float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted. With
-        bfloat16 features the variables and all layers are bfloat16 too: half the memory, and less time on a CPU that has
-        instructions for it.
+        bfloat16 features the variables and all layers are bfloat16 too, in half the memory.
     feature_extract: if True, the network ends at fc7, where a new layer goes; fc8 is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
-    conv1, norm, dropout: functions that build the first convolution, norm1 and norm2, and dropout after fc6 and fc7, with the
-        parameters of `conv`, `lrn` and `no_dropout`. The defaults are the plain forms; lab.network.fast_layers has faster ones.
+    conv1, norm, dropout: functions that build the first convolution, norm1 and norm2, and dropout after fc6 and fc7. They are
+        called as conv1(features, W, b, stride=, size=, name=), norm(features, radius=, alpha=, beta=, bias=, name=) and
+        dropout(features, name=). The defaults are the plain forms; lab.network.fast_layers has faster ones. A conv1 that
+        resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
-    Returns fc7, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
+    Returns fc7, after dropout if there is any, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
 
     tf.global_variables_initializer() gives the variables alexnet/conv1/weights, alexnet/conv1/biases, ... copies of the
     arrays. Every layer can be fetched by its name, from "alexnet/conv1:0" to "alexnet/probabilities:0".

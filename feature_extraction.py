@@ -2,7 +2,7 @@
 
 import time
 
-from lab import command_line
+from lab import command_line, files
 
 
 def main(arguments=None):
@@ -15,31 +15,32 @@ def main(arguments=None):
                         help="also draw each photo with its five most probable signs into this picture")
     args = parser.parse_args(arguments)
 
-    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+    with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
         from alexnet import AlexNet
         from lab import fetch
         from lab.data import gtsrb, photos
-        from lab.network import inference, new_layer, weights
+        from lab.network import devices, inference, new_layer, weights
         from lab.network.fast_layers import strided_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints
 
+    devices.announce()
     features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
     weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
     if trained:
         checkpoints.check_weights(trained, args.model, weights_file)
     else:
-        command_line.notice(f"{args.model} holds no trained layer: this one is untrained and only guesses. "
-                            "Train one with train_feature_extraction.py.")
+        files.notice(f"{args.model} holds no trained layer: using an untrained one, which only guesses. Train one with "
+                     "train_feature_extraction.py.")
     alexnet_weights = weights.load(weights_file)
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
-        # strided_conv is a faster conv1: AlexNet(resized, feature_extract=True, weights=...) gives the same fc7.
+        # AlexNet(resized, feature_extract=True, weights=...) gives the same fc7, with a slower conv1.
         fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=True, weights=alexnet_weights, conv1=strided_conv)
         logits = new_layer.build(fc7, gtsrb.CLASSES)
         probabilities = tf.nn.softmax(logits, name="probabilities")

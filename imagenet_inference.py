@@ -17,31 +17,32 @@ def main(arguments=None):
                              "bvlc-alexnet.npy was trained, for it alone: warped, BGR, minus ImageNet's mean, conv1 VALID")
     args = parser.parse_args(arguments)
 
-    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+    with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
         from alexnet import AlexNet, lrn
         from caffe_classes import class_names
         from lab import fetch
         from lab.data import photos
-        from lab.network import inference, preprocessing, weights
+        from lab.network import devices, inference, preprocessing, weights
         from lab.network.fast_layers import compiled_lrn, strided_conv
 
+    devices.announce()
     caffe = args.preprocess == "caffe"
     features = photos.read_all(args.photos or photos.SAMPLES, photos.read_caffe if caffe else photos.read_imagenet)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     if caffe and weights.known_classes(alexnet_weights) < 1000:
-        raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: the built-in weights were trained on the lab's RGB photos")
+        raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: these weights were trained with the lab's preprocessing; "
+                       "drop it, or give bvlc-alexnet.npy with --weights")
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, *features.shape[1:]], name="images")
         prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
-        # AlexNet(prepared, weights=...) is the same network; strided_conv is its conv1 faster, and compiled_lrn its norm1 and
-        # norm2 from the second batch on.
+        # AlexNet(prepared, weights=...) is the same network, with a slower conv1, and slower norms if there are many photos.
         probabilities = AlexNet(tf.cast(prepared, args.precision), weights=alexnet_weights,
                                 conv1=functools.partial(strided_conv, padding="VALID" if caffe else "SAME"),
-                                norm=compiled_lrn if len(features) > inference.BATCH else lrn)
+                                norm=compiled_lrn if len(features) > inference.BATCH and not devices.gpu() else lrn)
 
         session.run(tf.global_variables_initializer())
         start = time.time()

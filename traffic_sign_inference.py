@@ -1,4 +1,4 @@
-"""The lab's second page: traffic signs go through AlexNet, which knows none and names something else. Wrong on purpose."""
+"""The lab's second page: traffic signs go through AlexNet, which names something else. Wrong on purpose."""
 
 import time
 
@@ -6,21 +6,22 @@ from lab import command_line
 
 
 def main(arguments=None):
-    parser = command_line.parser("Name traffic signs out of ImageNet's 1000 classes, among which there are no such "
-                                 "signs: the answers are wrong, which is what this page of the lab shows.",
+    parser = command_line.parser("Name traffic signs out of ImageNet's 1000 classes, none of which is a particular "
+                                 "sign: the answers are wrong, which is what this page of the lab shows.",
                                  photos="a stop sign and road works from images/")
     args = parser.parse_args(arguments)
 
-    with command_line.quiet_import():  # takes seconds: --help, and a misspelt option or file, have been answered by now
+    with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
         from alexnet import AlexNet
         from caffe_classes import class_names
         from lab import fetch
         from lab.data import photos
-        from lab.network import inference, weights
+        from lab.network import devices, inference, weights
         from lab.network.preprocessing import subtract_mean
 
+    devices.announce()
     features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)

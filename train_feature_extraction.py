@@ -10,15 +10,17 @@ def main(arguments=None):
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
-        from alexnet import AlexNet
+        from alexnet import AlexNet, lrn
         from lab import fetch
         from lab.data import drawn_signs, gtsrb
-        from lab.network import inference, new_layer, weights
+        from lab.network import devices, inference, new_layer, weights
         from lab.network.fast_layers import compiled_lrn, resized_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
         from lab.training.finetuning import Finetuning
         from lab.training.run import Run
+
+    devices.announce()
 
     if args.only_export and (trained := checkpoints.read(args.model)):
         weights_file = fetch.weights_file(args.weights)
@@ -46,10 +48,11 @@ def main(arguments=None):
                 labels = tf.placeholder(tf.int64, [None], name="labels")
 
                 # The resize: AlexNet(tf.image.resize_images(signs, (227, 227)), ...) gives the same fc7, more slowly.
-                # resized_conv computes conv1 of the resized signs from the small ones; compiled_lrn is a faster lrn.
+                # resized_conv computes conv1 of the resized signs from the small ones; compiled_lrn is an lrn for CPUs.
                 signs = tf.cast(subtract_mean(images), args.precision)
                 if stage == "frozen":
-                    fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv, norm=compiled_lrn)
+                    fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
+                                  norm=lrn if devices.gpu() else compiled_lrn)
                     fc7 = tf.stop_gradient(fc7)
                 else:  # the gradient reaches every layer; that of lrn is faster than that of compiled_lrn
                     finetuning = Finetuning(args.learning_rate, args.pretrained_learning_rate, args.seed)
@@ -72,7 +75,7 @@ def main(arguments=None):
                 if stage == "frozen":
                     # fc7 never changes: each photo goes through AlexNet once, and from then on the graph is fed its fc7.
                     through_alexnet = session.make_callable(fc7, [images])
-                    network = kept_features.fingerprint(fc7, run.state["weights"]["sha256"])
+                    network = kept_features.fingerprint(fc7, alexnet_weights)
                     inputs, features = fc7, kept_features.fc7(through_alexnet, features, args.cache, network)
                     if test_features is not None:
                         test_features = kept_features.fc7(through_alexnet, test_features, args.cache, network, "Test photos")

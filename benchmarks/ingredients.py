@@ -25,7 +25,6 @@ import scipy.linalg  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 from alexnet import AlexNet  # noqa: E402
-from lab import files  # noqa: E402
 from lab.data import (
     drawn_signs,  # noqa: E402
     gtsrb,  # noqa: E402
@@ -75,10 +74,11 @@ def main():
     accuracies = np.empty((args.runs, 2))
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=weights.load("builtin"), conv1=resized_conv)
+        alexnet_weights = weights.load("builtin")
+        fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=alexnet_weights, conv1=resized_conv)
         session.run(tf.global_variables_initializer())
 
-        network = kept_features.fingerprint(fc7, files.sha256(weights.BUILTIN))
+        network = kept_features.fingerprint(fc7, alexnet_weights)
 
         def through_alexnet(features, folder=None):
             return kept_features.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)

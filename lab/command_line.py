@@ -101,9 +101,9 @@ def result(text):
     """Print `text` on stdout. If stdout is closed, as by `| head`, say so on stderr once and keep working."""
     try:
         print(text, flush=True)
-    except OSError as error:
+    except (OSError, CannotPrint) as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        notice(f"The rest of the results cannot be printed: {error.strerror}.")
+        notice(f"The rest of the results cannot be printed: {getattr(error, 'strerror', None) or error}.")
 
 
 @contextlib.contextmanager
@@ -167,6 +167,7 @@ def exit_status(main):
         stream.reconfigure(errors="backslashreplace")  # a photo's name may not be valid UTF-8
     os.environ["MPLBACKEND"] = "agg"  # Jupyter exports a backend of its own, whose absence makes `import matplotlib` fail
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder cannot be written
+    stdout, sys.stdout = sys.stdout, _Stdout(sys.stdout)
     try:
         status = interrupts.interruptible(main)
         sys.stdout.flush()
@@ -177,30 +178,63 @@ def exit_status(main):
         return 128 + error.number
     except BadInput as error:
         sentence = str(error)
+    except CannotPrint as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # Python flushes it at the exit
+        if isinstance(error.__cause__, BrokenPipeError):  # as by `| head`
+            return 0
+        sentence = f"the results cannot be printed: {error}"
     except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}"
-        if error.filename is None:
-            sentence = f"the system reports an error: {error.strerror or error}"
-            if _cannot_print():
-                if isinstance(error, BrokenPipeError):  # as by `| head`
-                    return 0
-                sentence = f"the results cannot be printed: {error.strerror or error}"
+        sentence = f"{error.filename or 'the system reports an error'}: {error.strerror or error}"
     except ModuleNotFoundError as error:
         if error.name.partition(".")[0] not in ("matplotlib", "numpy", "PIL", "scipy", "tensorflow", "tqdm"):
             raise
         sentence = f"the package {error.name} is not installed here: run `make lab` once, then use .venv/bin/python"
+    except Exception as error:
+        sentence = _tensorflows(error)
+        if sentence is None:
+            raise
+    finally:
+        sys.stdout = stdout
     notice(f"{program()}: " + sentence.replace("\n", "\\n"))
     return 2
 
 
-def _cannot_print():
-    """Whether stdout cannot be written. From then on nothing is, so that Python's exit does not try again."""
-    try:
-        sys.stdout.flush()  # what could not be written before is still in its buffer
-        return False
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
+def _tensorflows(error):
+    """A sentence for an `error` of the machine, not of the program, that Python or TensorFlow reports; None for others."""
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+        return "out of memory: close other programs, or use a machine or a GPU with more"
+    if name in ("InternalError", "UnknownError", "UnavailableError") and type(error).__module__.startswith("tensorflow."):
+        return f"TensorFlow failed: {str(error).splitlines()[0][:200]}"
+    if isinstance(error, ImportError):
+        return f"a package that the lab needs cannot be imported: {str(error).strip().splitlines()[-1][:200]}"
+    return None
+
+
+class CannotPrint(Exception):
+    """Stdout cannot be written: it is closed, or its disk is full. The cause is the OSError."""
+
+
+class _Stdout:
+    """`stream`, whose errors are told from those of files."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._told(self._stream.write, text)
+
+    def flush(self):
+        return self._told(self._stream.flush)
+
+    def _told(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            raise CannotPrint(error.strerror or str(error)) from error
 
 
 def _open_standard_streams():

@@ -86,8 +86,9 @@ def sha256(path):
 
 def check_name(path):
     """Raise BadInput if TensorFlow could not save files in a folder named `path`, or could not find them there."""
-    if set(str(path)) & set("*?[\\"):
-        raise BadInput(f"{path}: TensorFlow reads *, ?, [ and \\ in a name as a pattern; name another folder")
+    special = "*?[" if os.sep == "\\" else "*?[\\"  # Windows' names have backslashes between folders
+    if set(str(path)) & set(special):
+        raise BadInput(f"{path}: TensorFlow reads {' '.join(special)} in a name as a pattern; name another folder")
     try:
         os.fsencode(path).decode()
     except UnicodeDecodeError as error:

@@ -88,7 +88,7 @@ def test_other_photos_or_another_network_get_their_own_files():
     assert computed() == []
 
 
-def network(prepare=None, sha256="0" * 64, after=lambda fc7: fc7, precision="float32"):
+def network(prepare=None, weight=0, after=lambda fc7: fc7, precision="float32"):
     import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
@@ -100,11 +100,12 @@ def network(prepare=None, sha256="0" * 64, after=lambda fc7: fc7, precision="flo
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32))
                  for layer, shape in weights.SHAPES.items()}
+        zeros["fc7"][1][7] = weight
         features = tf.cast(prepare(images), precision)
         conv1 = resized_conv if features.shape[1] == 32 else alexnet.conv
         fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zeros, conv1=conv1)
         after(fc7)
-        return kept_features.fingerprint(fc7, sha256)
+        return kept_features.fingerprint(fc7, zeros)
 
 
 def resize(images):
@@ -115,35 +116,39 @@ def resize(images):
     return tf.image.resize_images(subtract_mean(images), (227, 227))
 
 
-def test_a_fingerprint_depends_on_the_graph_up_to_fc7_and_on_the_weights(monkeypatch):
+def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
     import alexnet
-    from lab.network import preprocessing, weights
+    from lab.network import devices, preprocessing
 
     mine = network()
     code = "from test_kept_features import network; print(network())"
     elsewhere = subprocess.check_output([sys.executable, "-c", code], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
     assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes after fc7 does not change it
-    changed = [network(sha256="1" * 64), network(precision="bfloat16"), network(resize),
+    changed = [network(weight=1e-9), network(precision="bfloat16"), network(resize),
                network(lambda images: preprocessing.subtract_mean(images) / 255)]
     monkeypatch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
     changed.append(network())
-    shutil.copy(weights.__file__, "weights.py")
-    with open("weights.py", "a") as file:
-        file.write("# a student's line\n")
-    monkeypatch.setattr(weights, "__file__", "weights.py")
-    changed.append(network())
-    assert len({mine, *changed}) == 7
+    monkeypatch.undo()
+    for name, value in (("__version__", "3.0"), ("TF_ENABLE_ONEDNN_OPTS", "0"), ("_cpu", lambda: "another")):
+        with monkeypatch.context() as patch:
+            if name.startswith("TF_"):
+                patch.setenv(name, value)
+            else:
+                patch.setattr(devices if name == "_cpu" else devices.tf, name, value)
+            changed.append(network())
+    assert len({mine, *changed}) == 9 and network() == mine
 
 
-def test_files_of_an_earlier_version_are_named_once_with_their_size_and_left_alone(capsys):
+def test_what_else_is_kept_is_named_once_with_its_size_and_left_alone(capsys):
     Path("cache").mkdir()
-    for name in ("fc7-0123456789abcdef.npy", "fc7-0123456789abcdef.digests", "fc7-mine.npy"):
+    for name in ("fc7-0123456789abcdef.npy", "kept-fc7-0123456789abcdef.npy", "fc7-0123456789abcdef.digests", "fc7-mine.npy"):
         Path("cache", name).write_bytes(bytes(3_000_000))
     assert computed() == BATCHES
-    assert "no longer used: cache/fc7-0123456789abcdef.npy (3 MB). They can be deleted" in capsys.readouterr().err
+    notice = capsys.readouterr().err
+    assert "cache/fc7-0123456789abcdef.npy (3 MB), cache/kept-fc7-0123456789abcdef.npy (3 MB). Delete" in notice
     assert computed() == [] and capsys.readouterr().err == ""
-    assert len(os.listdir("cache")) == 3 + 2
+    assert len(os.listdir("cache")) == 4 + 2
 
 
 def test_features_with_equal_bytes_but_another_shape_have_another_key():

@@ -72,7 +72,7 @@ def test_the_third_page_guesses_sign_names_and_says_that_it_is_untrained(call):
     status, out, err = call(feature_extraction)
     assert status == 0 and re.fullmatch(f"({IMAGE}){{2}}" + r"Time: \d+\.\d{3} seconds\n", out)
     assert set(named(out)) <= set(gtsrb.sign_names()) and len(named(out)) == 10
-    assert "model holds no trained layer: this one is untrained" in err
+    assert "model holds no trained layer: using an untrained one" in err
 
 
 @pytest.fixture
@@ -247,8 +247,8 @@ def touch(path):
     (imagenet_inference, lambda: ["--weights", "nowhere.npy"], "nowhere.npy does not exist"),
     (imagenet_inference, lambda: ["--weights", attack("w.npy")], "w.npy asks to call builtins.exec"),
     (imagenet_inference, lambda: [touch("bvlc-alexnet.npy")] and [], "bvlc-alexnet.npy is empty"),
-    (imagenet_inference, lambda: ["--preprocess", "caffe"], "built-in weights were trained on the lab's RGB"),
-    (imagenet_inference, lambda: ["--preprocess", "caffe", "--weights", "builtin"], "built-in weights were trained"),
+    (imagenet_inference, lambda: ["--preprocess", "caffe"], "these weights were trained with the lab's"),
+    (imagenet_inference, lambda: ["--preprocess", "caffe", "--weights", "builtin"], "these weights were trained"),
     (imagenet_inference, lambda: ["--preprocess", "keras"], "invalid choice: 'keras'"),
     (traffic_sign_inference, lambda: [touch("sign.png")], "sign.png is empty"),
     (traffic_sign_inference, lambda: ["--weights", "."], ". is a folder"),

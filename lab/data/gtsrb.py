@@ -89,8 +89,8 @@ def split(data, how, path):
     if not len(training):
         raise BadInput(f"{path} holds one photo, but training and validation need one each: use more photos")
     if data.tracks is not None:
-        files.notice("This accuracy is optimistic: the random split puts frames of the same track, near copies of one sign, on "
-                     "both sides. --split track holds out whole tracks.")
+        files.notice("The validation accuracy will be optimistic: the random split puts frames of the same track, near copies "
+                     "of one sign, on both sides. --split track holds out whole tracks.")
     elif path:
         files.notice("If these photos include several frames of one sign, as GTSRB's do, the accuracy of the random split is "
                      "optimistic; their order does not show which frames belong together.")

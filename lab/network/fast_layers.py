@@ -1,8 +1,8 @@
 """Layers of AlexNet that compute what the plain ones in alexnet.py do, in less time: hand them to `AlexNet` by name.
 
 `strided_conv` is conv1 of photos, `resized_conv` conv1 of signs that have not been resized, and `compiled_lrn` local
-response normalisation where many batches are run. benchmarks/bench.py measures them; tests hold them equal to the plain
-layers.
+response normalisation where many batches are run. benchmarks/bench.py measures them; tests check that both give the
+same result.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from lab.network.variables import variable
 
 
 def strided_conv(features, W, b, stride, size, padding="SAME", name="conv"):
-    """What alexnet.conv computes for one group, with each `stride` pixels side by side treated as one wide pixel.
+    """What alexnet.conv computes for one group, treating every `stride` adjacent pixels of a row as one wide pixel.
 
     features: [N, size, size, C], float32 or bfloat16. W: float32 array [K, K, C, outputs], K >= stride. b: float32 array
     [outputs]. Returns [N, M, M, outputs], M = ceil(size / stride) if SAME, of the dtype of the features.
@@ -41,7 +41,7 @@ def _layer(convolve, W, b, dtype, name):
 def compiled_lrn(features, radius, alpha, beta, bias, name="lrn"):
     """What alexnet.lrn computes, in one loop that XLA compiles from these lines: one pass over memory instead of six.
 
-    It pays when many batches are run: the first takes a quarter of a second more, as does each other size of a batch.
+    It pays off for many batches: compiling takes a quarter of a second for the first batch of each size.
     """
     with tf.name_scope(name) as scope, tf.xla.experimental.jit_scope():
         channels = features.shape.as_list()[-1]
@@ -59,7 +59,7 @@ def power(x, exponent):
 
 
 def strided_conv2d(features, kernels, stride, padding):
-    """tf.nn.conv2d(features, kernels, stride, padding), with each `stride` pixels side by side treated as one wide pixel.
+    """tf.nn.conv2d(features, kernels, stride, padding), treating every `stride` adjacent pixels of a row as one wide pixel.
 
     features: [N, H, H, C], float32 or bfloat16; only N may be unknown. kernels: [K, K, C, outputs], K >= stride.
     Returns [N, M, M, outputs] of the dtype of the features.

@@ -4,7 +4,7 @@ import tensorflow.compat.v1 as tf
 
 
 def subtract_mean(images):
-    """`images`, uint8 or float32 [N, H, W, 3], in float32, each less its own mean: one number over pixels and channels.
+    """`images`, uint8 or float32 [N, H, W, 3], in float32, each minus its own mean: one number over pixels and channels.
 
     That is the lab's convention for all photos and signs, in training too.
     """

@@ -7,6 +7,7 @@ Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with 
 - "builtin": the compact file that comes with the lab.
 """
 
+import hashlib
 import math
 import warnings
 import zipfile
@@ -77,6 +78,15 @@ def load(source="auto"):
 def identity(path):
     """The identity of the weights file `path`: {"name": "builtin" or the file's name, "sha256": its SHA-256}."""
     return {"name": "builtin" if path == BUILTIN else path.name, "sha256": files.sha256(path)}
+
+
+def fingerprint(weights):
+    """A fingerprint of the arrays of `weights`, whichever file they came from: SHA-256, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for layer in SHAPES:
+        for array in weights[layer]:
+            digest.update(np.ascontiguousarray(array, "<f4"))
+    return digest.hexdigest()
 
 
 def check(weights, name="weights"):

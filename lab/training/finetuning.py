@@ -6,11 +6,14 @@ from lab.network import new_layer
 
 DROPOUT = 0.5  # of fc6 and fc7, the rate with which AlexNet was trained
 PACE = 0.5  # by which both learning rates are multiplied after each epoch
-_SEEDS = {"dropout6": 0, "dropout7": 1 << 30}  # added to the seed, so that the layers do not drop the same numbers
+_SEEDS = {"dropout6": 0, "dropout7": 1 << 30}  # added to the second seed: the layers must not drop the same numbers
 
 
 class Finetuning:
-    """Dropout, and an optimizer with one learning rate for the new layer and another one for the pretrained layers."""
+    """Dropout, and an optimizer with one learning rate for the new layer and another one for the pretrained layers.
+
+    learning_rate, pretrained_learning_rate: float. seed: int, of dropout.
+    """
 
     def __init__(self, learning_rate, pretrained_learning_rate, seed):
         self._learning_rate, self._pretrained_learning_rate, self._seed = learning_rate, pretrained_learning_rate, seed
@@ -23,7 +26,7 @@ class Finetuning:
         return dropout(features, self._dropout_rate, self._dropout_seed + [0, _SEEDS[name]], name)
 
     def minimize(self, loss):
-        """The training step: Adam for the new layer and Adam for the pretrained layers, each with its own learning rate."""
+        """The training step, an operation, for `loss`, a float32 tensor []: Adam for the new and for the pretrained layers."""
         new = new_layer.variables()
         pretrained = [v for v in tf.trainable_variables() if v.op.name.startswith("alexnet/")]
         gradients = tf.gradients(loss, new + pretrained)
@@ -38,7 +41,7 @@ class Finetuning:
 
 
 def dropout(features, rate, seed, name="dropout"):
-    """Each number set to 0 with probability `rate`, else divided by 1 - rate; a rate of 0 changes nothing.
+    """Each number in `features`, float32, set to 0 with probability `rate`, else divided by 1 - rate.
 
     rate: float32 tensor []. seed: int tensor [2]; the same seed drops the same numbers in every run.
     """

@@ -33,18 +33,20 @@ FORMAT = 1  # of the two files: increment it when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
 
-def fingerprint(fc7, weights_sha256):
-    """A fingerprint of the network that computes the tensor `fc7`: 64 hexadecimal digits.
+def fingerprint(fc7, alexnet_weights):
+    """A fingerprint of what computes the tensor `fc7`, bit for bit: 64 hexadecimal digits.
 
-    It covers the graph from the images to `fc7`, preprocessing included, and the weights: the file's SHA-256, and the code
-    that reads it.
+    It covers the graph from the images to `fc7`, preprocessing included, the arrays of `alexnet_weights`, and TensorFlow and
+    the processor (devices.kind). It does not depend on the weights' file, nor on the text of any source file.
     """
+    from lab.network import devices  # not above: only this function needs TensorFlow
+
     operations = [fc7.op]
     for operation in operations:
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
     graph = [operation.node_def.SerializeToString(deterministic=True).hex() for operation in operations]
-    everything = [graph, weights_sha256, files.sha256(weights.__file__)]
+    everything = [graph, weights.fingerprint(alexnet_weights), devices.kind()]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
@@ -82,12 +84,12 @@ def fc7(run_batch, features, folder, network, description="Photos through AlexNe
 
 
 def _mention_old_files(folder):
-    """Print a notice of the files in `folder` that an earlier version of the lab kept and this one cannot use."""
-    old = [path for path in sorted(folder.glob("fc7-*.npy")) if re.fullmatch(r"fc7-[0-9a-f]{16}\.npy", path.name)]
+    """Print a notice of the files in `folder` that hold fc7 of other photos, of another network or of an earlier version."""
+    old = [path for path in sorted(folder.glob("*fc7-*.npy")) if re.fullmatch(r"(kept-)?fc7-[0-9a-f]{16}\.npy", path.name)]
     if old:
         sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
-        files.notice("Kept features of an earlier version of the lab, which computed fc7 differently, are no longer used: "
-                     f"{sizes}. They can be deleted, along with the .digests files beside them.")
+        files.notice(f"Also kept in {folder}, for other photos, another network or an earlier version of the lab: {sizes}. "
+                     "Delete what you do not need, with the .digests file beside it.")
 
 
 def _complete(run_batch, features, path, key, description):

@@ -1,0 +1,51 @@
+"""The processors that TensorFlow computes on: which they are, and what depends on them."""
+
+import os
+import platform
+import shutil
+
+import tensorflow.compat.v1 as tf
+
+from lab.files import notice
+
+
+def gpu():
+    """The name of the GPU that TensorFlow uses, the first one; None if it uses none."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name) if gpus else None
+
+
+def announce():
+    """Say in one line on stderr which GPU is used, or why one that is there is not. Nothing where there is none.
+
+    With a GPU, TF32 is switched off: it would round the inputs of matrix products to 10 bits, and the lab says float32.
+    """
+    if name := gpu():
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        notice(f"Computing on the GPU: {name}.")
+    elif os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi"):
+        if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+            reason = "CUDA_VISIBLE_DEVICES hides it"
+        elif not tf.test.is_built_with_cuda():
+            reason = "this TensorFlow was built without CUDA"
+        else:
+            reason = "CUDA's libraries are missing or of another version: pip install 'tensorflow[and-cuda]' brings them"
+        notice(f"Computing on the CPU: there is a GPU, but TensorFlow cannot use it ({reason}).")
+
+
+def kind():
+    """What decides the last bits of a result, as a list of str: TensorFlow's version, oneDNN, and the processor's model."""
+    return [tf.__version__, f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'by default')}", gpu() or _cpu()]
+
+
+def _cpu():
+    """The model of the CPU, with its features where Linux lists them: different machines may share a vague model name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            described = [line.strip() for line in file.read().split("\n\n")[0].splitlines()
+                         if line.startswith(("model name", "model\t", "cpu family", "flags", "Features", "CPU part"))]
+            if described:
+                return "; ".join(described)
+    except OSError:
+        pass
+    return f"{platform.machine()} {platform.processor()}"

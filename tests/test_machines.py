@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from samples import saved, write_data
+from server import Server
 
 from lab import command_line, files
 
@@ -105,7 +106,7 @@ def locking(descriptor, mode, count):
         raise PermissionError(errno.EACCES, "Permission denied") from error
 sys.modules["fcntl"] = None
 sys.modules["msvcrt"] = types.SimpleNamespace(locking=locking, LK_NBLCK=2)
-for name in "pread preadv pwrite pwritev posix_fallocate posix_fadvise fdatasync getuid geteuid statvfs".split():
+for name in "pread preadv pwrite pwritev posix_fallocate posix_fadvise fdatasync getuid geteuid".split():
     if hasattr(os, name):
         delattr(os, name)
 del signal.SIGHUP
@@ -143,6 +144,26 @@ def test_a_training_its_resumption_and_the_pages_run_without_what_only_linux_has
     for page in ("imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py"):
         status, out, err = script("elsewhere.py", checkout / page)
         assert status == 0 and re.match("Image 0\n", out), err
+
+
+FETCH = """
+import sys
+from lab import command_line, fetch
+source = fetch.Source("w.npy", {sys.argv[1]: None}, lambda path: None)
+command_line.run(lambda: fetch.fetch([source], fetch.Patience()) and None)
+"""
+
+
+def test_fetching_runs_without_what_only_linux_has(checkout):
+    Path("elsewhere.py").write_text(ELSEWHERE)
+    (checkout / "fetch_it.py").write_text(FETCH)
+    server = Server(bytes(range(256)) * 1000)
+    try:
+        status, _, err = script("elsewhere.py", checkout / "fetch_it.py", server.address)
+    finally:
+        server.close()
+    assert status == 0, err
+    assert Path("w.npy").read_bytes() == server.content and sorted(os.listdir()) == ["elsewhere.py", "w.npy"]
 
 
 @pytest.mark.parametrize("path, refused", [

@@ -1,0 +1,88 @@
+"""What a student's exception means: Python's and TensorFlow's errors at the classic mistakes, in the lab's words."""
+
+import re
+import traceback
+from pathlib import Path
+
+from lab.files import BadInput
+
+# A pattern in "TypeName: message", and what it means. The first that fits is told.
+MEANINGS = [
+    (r"module 'tensorflow' has no attribute '(?:placeholder|Session|global_variables_initializer|truncated_normal)'"
+     r"|module '\S*tensorflow\.\S*image' has no attribute 'resize_images'|module 'tensorflow\S*' has no attribute 'train\b"
+     r"|\S*v2\.train' has no attribute '\w*Optimizer'|_api\.v2\.\S+' has no attribute",
+     "this is TensorFlow 2's interface, which lacks it; the lab's is imported as `import tensorflow.compat.v1 as tf`"),
+    (r"module '\S*compat\.v1\S*' has no attribute '(\w+)'", "TensorFlow 1 has nothing called {0}: look the name up"),
+    (r"features must have shape \[N, 227, 227, 3\], not \(.*?, (\d+), (\d+), 3\)",
+     "the images are {0}x{1}, but AlexNet takes 227x227: resize them to (227, 227)"),
+    (r"features must be float32 or bfloat16, not (\w+)",
+     "AlexNet takes float32, but gets {0}: cast the images before anything is computed with them"),
+    (r"Cannot convert a symbolic tf.Tensor|features must be a tensor, not ndarray|numpy\(\) is only available when eager"
+     r"|'(?:SymbolicTensor|Tensor)' object has no attribute '(?:numpy|astype)'",
+     "NumPy cannot compute on a tensor of the graph, which has no value yet; do this in the graph, with TensorFlow's functions"),
+    (r"'\w*Tensor' object does not support item assignment",
+     "a tensor cannot be changed in place; build a new one from it (and the lab's images are RGB, whose channels stay as they are)"),
+    (r"FailedPrecondition|uninitialized|Could not find variable",
+     "a variable has no value yet: tf.global_variables_initializer() sets only the variables that exist when it is built, so "
+     "build the new layer and the training step (Adam has variables of its own) before it, and run it once"),
+    (r"must feed a value for placeholder tensor '(?:\S*/)?images'",
+     "this step needs the images again although it is fed fc7: the gradient of the loss still flows through AlexNet, which is "
+     "not frozen"),
+    (r"must feed a value for placeholder", "a placeholder was not fed: feed fc7 and the labels, both"),
+    (r"Cannot feed value of shape \(\d+.*\) for Tensor .*which has shape '\(\d+",
+     "the placeholder has a fixed batch size; make it None, since the last batch is shorter"),
+    (r"Cannot feed value of shape (\(.*?\)) for Tensor .*which has shape '(\(.*?\))'",
+     "what is fed has shape {0}, but the tensor {1}"),
+    (r"No gradients provided for any variable|No variables to optimize",
+     "no gradient reaches a variable: either tf.stop_gradient stands behind the new layer, or the loss does not depend on it"),
+    (r"(?:labels|Tlabels).*(?:float|DataType)|Value passed to parameter 'labels' has DataType float",
+     "the labels are class numbers, int64, not floats: the sparse cross-entropy takes them as they are"),
+    (r"Rank mismatch.*labels|must have the same (?:shape|size).*labels|labels.*must.*1-dim|labels must be 1-D|"
+     r"Shape mismatch.*(?:labels|logits)|logits and labels (?:must|should) (?:have the same|be)|Shapes? .*must have the same rank|"
+     r"`labels\.shape` must equal",
+     "labels and logits do not fit: the sparse cross-entropy takes class numbers [N], the dense one takes one-hot rows [N, 43] "
+     "(tf.one_hot)"),
+    (r"Incompatible shapes: \[43\] vs\. \[\d+\]|(?:Incompatible shapes|Dimensions must be equal).*\b43\b",
+     "an array of 43 meets one of N photos: tf.argmax is taken over the batch (axis 0) and not over the classes (axis 1)"),
+    (r"Tensor conversion requested dtype (\w+) for Tensor with dtype (\w+)|type (\w+) .*that does not match type (\w+)"
+     r"|type (\w+) of argument.*|dtype (?:mismatch|conflict)",
+     "two tensors of different dtypes meet: cast one of them (labels are int64, tf.argmax gives int64)"),
+    (r"Matrix size-incompatible|Dimensions must be equal",
+     "the shapes of two tensors do not fit together: [N, 4096] times [4096, 43], plus [43]"),
+    (r"NameError: name '(\w+)' is not defined", "the name {0} is not known here: is it misspelt, or not yet imported?"),
+    (r"AttributeError: 'NoneType'|NoneType.*(?:iterable|unpack)|None values not supported|Cannot convert None to",
+     "something is None here: does a function before it lack its `return`?"),
+    (r"SystemExit", "the file ends the program: take exit() out"),
+    (r"KeyboardInterrupt", "the file interrupts itself: take that out"),
+]
+
+
+def explain(error, path):
+    """One sentence (str) on an exception that was raised in, or below, the student's file `path`, with the line if known."""
+    if isinstance(error, BadInput) and "is still open" in str(error):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        line = (error.text or "").strip()
+        return f"{Path(error.filename).name}, line {error.lineno}, `{line}`: Python cannot read this ({error.msg})"
+    text = f"{type(error).__name__}: {error}"
+    meaning = next((sentence.format(*(group for group in found.groups() if group) or [""])
+                    for pattern, sentence in MEANINGS if (found := re.search(pattern, text, re.DOTALL))), None)
+    if meaning is None:
+        first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        meaning = f"{type(error).__name__}: {first[:200]}"
+    return f"{place}: {meaning}" if (place := _place(error, path)) else meaning
+
+
+def _place(error, path):
+    """"file, line 12, `its text`", the deepest line of the student's folder that took part; "" if none did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    made = getattr(getattr(error, "op", None), "traceback", None) or []  # where the failing operation was built
+    for frame in [*reversed(list(made)), *reversed(frames)]:
+        if _is_students(frame, path):
+            line = frame.line.strip() if frame.line else ""
+            return f"{Path(frame.filename).name}, line {frame.lineno}, `{line}`"
+    return ""
+
+
+def _is_students(frame, path):
+    return Path(frame.filename).parent == path.parent

@@ -1,5 +1,7 @@
 # make lab   the environment, then the lab's scripts on the files that are here
 # make test  the environment, then the tests
+# make practise   the exercises: copies them to practise/ if that is absent, and checks what is filled in there
+# make exercises  makes the exercises anew from exercises/solutions/
 # make check the linter that .ci/run runs too
 # make fetch, make fetch-test  AlexNet's published weights and GTSRB's training photos; GTSRB's test photos
 
@@ -10,9 +12,9 @@ PY = .venv/bin/python
 SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
 # The lab is the same everywhere, network or not, unless told: make lab LAB_OFFLINE=0
-lab test: export LAB_OFFLINE ?= 1
+lab test practise: export LAB_OFFLINE ?= 1
 
-.PHONY: lab test check fetch fetch-test
+.PHONY: lab test practise exercises check fetch fetch-test
 
 lab: .venv/complete
 	@echo "== imagenet_inference.py: what is in these photos?"
@@ -29,6 +31,12 @@ lab: .venv/complete
 
 test: .venv/complete
 	@$(PY) -m pytest -q tests
+
+practise: .venv/complete
+	@$(PY) exercises/check.py $(if $(HINT),--hint) || test $$? -eq 1
+
+exercises: .venv/complete
+	@$(PY) exercises/blank.py
 
 check: .venv/complete
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r extras/dev.txt

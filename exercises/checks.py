@@ -98,7 +98,7 @@ def close(a, b):
 
 
 def told_apart(value, right, name, candidates, otherwise):
-    """Raise Wrong unless `value` is close to `right`: with what the first of `candidates`, (array, sentence), says that fits."""
+    """Raise Wrong unless `value` is close to `right`: with the sentence of the first of `candidates`, (array, str), that is."""
     if close(value, right):
         return
     for candidate, sentence in candidates:
@@ -233,8 +233,8 @@ def check_fc7_of(student, function=None, name="fc7_of"):
         if not close(seen, right):
             late = resized(x)
             if close(seen, late - late.mean(axis=(1, 2, 3), keepdims=True)):
-                remark = ("the mean is that of the resized image, which weighs the edges less: nearly the same; the lab takes it "
-                          "before the resize")
+                remark = ("the mean is that of the resized image, which weighs the edges less: nearly the same; the lab takes "
+                          "it before the resize")
             else:
                 candidates = [(resized(prepared), sentence) for prepared, sentence in wrong_preparations(images)]
                 own = x - x.mean(axis=(1, 2, 3), keepdims=True)
@@ -249,7 +249,7 @@ def check_fc7_of(student, function=None, name="fc7_of"):
 
 
 def _in_uint8(graph):
-    if any(op.type in ("Sub", "Mean", "Sum", "AddV2", "Mul") and op.outputs[0].dtype == tf.uint8 for op in graph.get_operations()):
+    if any(op.type in ("Sub", "Mean", "Sum") and op.outputs[0].dtype == tf.uint8 for op in graph.get_operations()):
         raise Wrong("the mean is computed or subtracted in uint8, where 3 - 5 is 254: cast the images to tf.float32 first")
 
 
@@ -316,17 +316,20 @@ def check_freeze(student):
         reached = [g is not None for g in tf.gradients(loss, alexnet_variables)]
         learning = [g is not None for g in tf.gradients(loss, others)]
         if not any(learning):
-            raise Wrong("no gradient reaches the new layer either, so nothing learns: tf.stop_gradient belongs on fc7, in front "
+            raise Wrong("no gradient reaches the new layer either, so nothing learns: tf.stop_gradient belongs on fc7, in "
+                        "front "
                         "of the layer, not on the logits")
         if not any(reached):
             return None
         if not any(v.trainable for v in alexnet_variables) or _spared(student, loss, alexnet_variables):
-            return ("AlexNet is frozen by the choice of variables (var_list): this freezes one optimizer's step, not the graph, "
+            return ("AlexNet is frozen by the choice of variables (var_list): this freezes one optimizer's step, not the "
+                    "graph, "
                     "through which gradients still flow; tf.stop_gradient on fc7 freezes it for all")
         unused = any(op.type == "StopGradient" and not op.outputs[0].consumers() for op in graph.get_operations())
     if unused:
         raise Wrong("AlexNet is not frozen: tf.stop_gradient gives back a new tensor, and here its result is not used")
-    raise Wrong(f"AlexNet is not frozen: the gradient of the loss reaches {sum(reached)} of its variables; no tf.stop_gradient is "
+    raise Wrong(f"AlexNet is not frozen: the gradient of the loss reaches {sum(reached)} of its variables; no tf.stop_gradient "
+                "is "
                 "on the way, which belongs on fc7")
 
 
@@ -384,13 +387,15 @@ def check_loss(student):
             twice = "is applied before the loss, which applies the softmax itself"
             binary = np.log1p(np.exp(x)) - x * one_hot
             told_apart(value, right, "loss", [
-                (right * count, "the losses of the photos are added up: their mean is wanted, or the step would grow with the batch"),
+                (right * count, "the losses of the photos are added up: their mean is wanted, or the step would grow with the "
+                                "batch"),
                 (cross_entropy(softmax, y), "a softmax " + twice),
                 (cross_entropy(1 / (1 + np.exp(-x)), y), "a sigmoid " + twice),
                 (cross_entropy(x.clip(0), y), "a ReLU " + twice),
                 (-right, "the sign is wrong: such a loss would grow as the layer learns"),
                 (right / CLASSES, "the mean is taken over photos and classes: sum over the classes, mean over the photos"),
-                (binary.mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each photo shows one, softmax"),
+                (binary.mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each photo shows one, "
+                                "softmax"),
                 (binary.sum(axis=1).mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each shows one"),
                 (((softmax - one_hot) ** 2).mean(), "this is a mean of squares: the lab's loss is the cross-entropy"),
             ], "this is not the mean cross-entropy of the logits' softmax")
@@ -423,16 +428,20 @@ def check_train_step(student):
             losses.append(session.run(loss, fed))
         after = session.run(others)
     if all(np.array_equal(a, b) for a, b in zip(before, after)):
-        raise Wrong("after 40 steps the new layer's variables are what they were: train_step must be the operation that changes "
+        raise Wrong("after 40 steps the new layer's variables are what they were: train_step must be the operation that "
+                    "changes "
                     "them, as optimizer.minimize(loss) gives it")
     if not np.isfinite(losses).all() or max(losses[1:6]) > 10 * losses[0]:
-        raise Wrong(f"the first steps take the loss of a batch from {losses[0]:.1f} to {max(losses[1:6]):.0f}: the steps are too "
+        raise Wrong(f"the first steps take the loss of a batch from {losses[0]:.1f} to {max(losses[1:6]):.0f}: the steps are "
+                    "too "
                     "long, the learning rate too high; Adam's default is 0.001")
     if losses[-1] > losses[0]:
-        raise Wrong(f"40 steps on one batch take its loss up, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss itself, in "
+        raise Wrong(f"40 steps on one batch take its loss up, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
+                    "itself, in "
                     "shorter steps")
     if losses[-1] > losses[0] / 2:
-        raise Wrong(f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f} only, where Adam at "
+        raise Wrong(f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f} only, where "
+                    "Adam at "
                     "its default learning rate, 0.001, knows it by heart: the steps are too short")
 
 
@@ -444,7 +453,8 @@ def check_accuracy(student):
         if isinstance(answer, tf.Tensor) and answer.shape.rank == 1:
             raise Wrong("accuracy gives one answer for each photo: their mean is wanted")
         if isinstance(answer, tf.Tensor) and answer.dtype.is_integer:
-            raise Wrong("accuracy is a whole number: cast the right and wrong answers to tf.float32 before the mean, or 0.9 is 0")
+            raise Wrong("accuracy is a whole number: cast the right and wrong answers to tf.float32 before the mean, or 0.9 is "
+                        "0")
         tensor(answer, "accuracy", [])
         in_python(graph)
         for count in (CLASSES, 7):
@@ -460,7 +470,8 @@ def check_accuracy(student):
                           (five.mean(), "it takes a label among the five largest logits for right: the largest alone counts")]
             if count == CLASSES:
                 over_batch = (logits.argmax(axis=0) == classes).mean()
-                candidates.insert(0, (over_batch, "tf.argmax is taken over the batch (axis 0) and not over the classes (axis 1)"))
+                candidates.insert(0, (over_batch, "tf.argmax is taken over the batch (axis 0) and not over the classes (axis "
+                                                  "1)"))
             told_apart(value, hits.mean(), "accuracy", candidates,
                        "it is not the part of the photos whose largest logit is that of their label")
 
@@ -469,7 +480,8 @@ def check_split(student):
     remark = None
     for count in (101, 300):
         numbers = np.arange(count)
-        features, labels = np.stack([numbers, -numbers], axis=1).astype(np.float32), numbers * CLASSES // count  # class by class
+        features = np.stack([numbers, -numbers], axis=1).astype(np.float32)
+        labels = numbers * CLASSES // count  # class by class, as in train.p
         parts = student.module.split(features.copy(), labels.copy())
         if parts is None:
             raise Wrong("split returns nothing: does it lack its `return`?")
@@ -477,7 +489,8 @@ def check_split(student):
             raise Wrong("split returns four arrays: features and labels to train on, features and labels to validate with")
         X, y, X_validation, y_validation = map(np.asarray, parts)
         if X.ndim == 2 and y.ndim == 2:
-            raise Wrong("the order is scikit-learn's, both features first: here features and labels to train on come first, then "
+            raise Wrong("the order is scikit-learn's, both features first: here features and labels to train on come first, "
+                        "then "
                         "features and labels to validate with")
         if X.ndim != 2 or X_validation.ndim != 2 or y.ndim != 1 or y_validation.ndim != 1:
             raise Wrong("split returns four arrays: features, labels, features, labels, all rows of what it is given")
@@ -486,7 +499,8 @@ def check_split(student):
             if len(rows) != len(classes) or not np.isin(rows, numbers).all() or not np.array_equal(labels[rows], classes):
                 raise Wrong("photos and labels no longer belong together: both must go through the same permutation")
         if np.intersect1d(training, validation).size:
-            raise Wrong("photos that validate are trained on too, so that their accuracy says nothing: the parts must be disjoint")
+            raise Wrong("photos that validate are trained on too, so that their accuracy says nothing: the parts must be "
+                        "disjoint")
         if len(training) + len(validation) != count:
             raise Wrong(f"of {count} photos {len(training)} train and {len(validation)} validate: some are lost, or come twice")
         held_out = int(np.ceil(0.33 * count))
@@ -497,12 +511,14 @@ def check_split(student):
             raise Wrong(f"{len(validation)} of {count} photos validate: the lab holds out a third")
         if (np.ptp(validation) + 1 == len(validation) or np.ptp(training) + 1 == len(training)
                 or len(set(np.diff(np.sort(validation)))) == 1):
-            raise Wrong("the photos are not shuffled before they are split: train.p is class by class, so whole classes would be "
+            raise Wrong("the photos are not shuffled before they are split: train.p is class by class, so whole classes would "
+                        "be "
                         "missing in training")
         if set(validation) != set(order[:held_out]):
             again = np.asarray(student.module.split(features.copy(), labels.copy())[2])[:, 0].astype(int)
             differs = "" if set(again) == set(validation) else ", and another each time"
-            remark = (f"this is another split than the lab's ({len(validation)} of {count} photos validate{differs}): sound, but "
+            remark = (f"this is another split than the lab's ({len(validation)} of {count} photos validate{differs}): sound, "
+                      "but "
                       "its accuracy cannot be compared with the lab's; the rule is in the text of split")
     return remark
 
@@ -529,7 +545,8 @@ def check_batches(student):
         if len(rows) != len(classes) or not np.isin(rows, numbers).all() or not np.array_equal(labels[rows], classes):
             raise Wrong("photos and labels no longer belong together: take both with the same rows of one permutation")
         if not np.array_equal(given[0], features) or not np.array_equal(given[1], labels):
-            raise Wrong("it changes the arrays it is given: shuffle row numbers, not the photos (np.random.shuffle works in place)")
+            raise Wrong("it changes the arrays it is given: shuffle row numbers, not the photos (np.random.shuffle works in "
+                        "place)")
         if max(sizes) > size:
             raise Wrong(f"a batch has {max(sizes)} photos where {size} are asked for")
         if len(set(rows)) < len(rows):
@@ -576,10 +593,12 @@ def check_evaluate(student):
     if result is None:
         raise Wrong("evaluate returns nothing: does it lack its `return`?")
     if not kept:
-        raise Wrong("evaluate runs the initializer, which throws away what the layer has learned: it belongs before the training, "
+        raise Wrong("evaluate runs the initializer, which throws away what the layer has learned: it belongs before the "
+                    "training, "
                     "once")
     if grown:
-        raise Wrong("evaluate adds operations to the graph each time it is called, perhaps a new layer that has learned nothing: "
+        raise Wrong("evaluate adds operations to the graph each time it is called, perhaps a new layer that has learned "
+                    "nothing: "
                     "build the graph once, before the loop, and only run it here")
     if not feeds:
         raise Wrong("evaluate runs nothing: session.run(measures, {inputs[0]: ..., inputs[1]: ...}) gives a batch's figures")
@@ -596,7 +615,8 @@ def check_evaluate(student):
         raise Wrong("these are the figures of the last batch alone: all batches count")
     told_apart(result, np.array(right), "evaluate", [
         (np.array(right)[::-1], "loss and accuracy have changed places: the loss comes first"),
-        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weigh by the batch's size"),
+        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weigh by the batch's "
+                            "size"),
         (each.sum(axis=0), "the figures of the batches are added up: their mean over the photos is wanted"),
         ((each * sizes[:, None]).sum(axis=0) / (len(each) * batch), "the sum is divided by full batches: divide by the photos"),
         (each[0], "these are the figures of the first batch alone: all batches count"),
@@ -639,11 +659,13 @@ def check_training(student):
         raise Wrong(f"training has changed AlexNet's own variables ({changed[0]} and others): it is not frozen")
     _photos_as_given(runs, photos)
     if any(operations and not fed for operations, _, fed, _ in runs[training[0] + 1:]):
-        raise Wrong("the initializer runs again during the training, and throws away what the layer has learned: once, before it")
+        raise Wrong("the initializer runs again during the training, and throws away what the layer has learned: once, before "
+                    "it")
     if runs[-1][3] != runs[training[0]][3]:
-        raise Wrong("the graph grows during the training: minimize, a new layer or another operation is built inside the loop, each "
+        raise Wrong("the graph grows during the training: minimize, a new layer or another operation is built inside the loop, "
+                    "each "
                     "time anew; build everything before it, and only run it there")
-    true = {row.tobytes(): label for _, arrays, fed, _ in runs for array in arrays if array.ndim == 2 and array.shape[1] == WIDTH
+    true = {row.tobytes(): label for _, arrays, fed, _ in runs for array in arrays if array.shape[1:] == (WIDTH,)
             for row, label in zip(array, _labels_of(fed, photos))}
     trained, validated = set(), set()
     for i, (operations, _, fed, _) in enumerate(runs):
@@ -677,7 +699,8 @@ def _photos_as_given(runs, photos):
                 continue
             for image in images:
                 if np.array_equal(image[..., 0], image[..., 2]):
-                    raise Wrong("two channels of the photos are the same: NumPy's swap a[..., 0], a[..., 2] = a[..., 2], a[..., 0] "
+                    raise Wrong("two channels of the photos are the same: NumPy's swap a[..., 0], a[..., 2] = a[..., 2], "
+                                "a[..., 0] "
                                 "overwrites one, and the lab's RGB needs no swap")
                 key = np.asarray(image, np.uint8).tobytes()
                 if key in swapped:
@@ -691,27 +714,33 @@ LAB_PAGE = "the lab's page, Transfer Learning with TensorFlow, 1. Feature extrac
 CHECKS = {  # in the lab's order: the file, the check, where to read, a hint
     "resize": ("traffic_sign_inference.py", check_resize, "the text of resize; README, 2. Traffic sign inference",
                "tf.image.resize_images(signs, (height, width)) does it, with nothing else given"),
-    "fc7_of": ("feature_extraction.py", check_fc7_of, "the text of fc7_of; README, 3. Feature extraction; AlexNet in alexnet.py",
+    "fc7_of": ("feature_extraction.py", check_fc7_of, "the text of fc7_of; README, 3. Feature extraction; AlexNet in "
+                                                      "alexnet.py",
                "cast to tf.float32, subtract tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True), resize as before, then "
                "AlexNet(resized, feature_extract=True, weights=weights)"),
     "new_layer": ("feature_extraction.py", check_new_layer, "the text of new_layer; README, 3. Feature extraction",
-                  "two variables, tf.truncated_normal([4096, 43], stddev=0.01) and tf.zeros([43]); tf.matmul and + do the rest"),
+                  "two variables, tf.truncated_normal([4096, 43], stddev=0.01) and tf.zeros([43]); tf.matmul and + do the "
+                  "rest"),
     "freeze": ("feature_extraction.py", check_freeze, "the text of fc7_of; " + LAB_PAGE,
                "fc7_of returns tf.stop_gradient(fc7): from there no gradient goes back"),
     "loss": ("train_feature_extraction.py", check_loss, "the text of loss; README, 4. Training the feature extractor",
              "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), then tf.reduce_mean"),
     "train_step": ("train_feature_extraction.py", check_train_step, "the text of train_step; README, 4. Training the feature "
                    "extractor", "tf.train.AdamOptimizer() has a method minimize(loss), which gives the operation"),
-    "accuracy": ("train_feature_extraction.py", check_accuracy, "the text of accuracy; README, 4. Training the feature extractor",
+    "accuracy": ("train_feature_extraction.py", check_accuracy, "the text of accuracy; README, 4. Training the feature "
+                                                                "extractor",
                  "tf.argmax(logits, axis=1), tf.equal, tf.cast to tf.float32, tf.reduce_mean"),
     "split": ("train_feature_extraction.py", check_split, "the text of split; README, 4. Training the feature extractor",
               "order = np.random.RandomState(0).permutation(len(labels)); order[:K] and order[K:] are rows of both arrays"),
     "batches": ("train_feature_extraction.py", check_batches, "the text of batches",
                 "np.random.permutation(len(labels)), and a loop over range(0, len(labels), size) that yields slices of it"),
     "evaluate": ("train_feature_extraction.py", check_evaluate, "the text of evaluate",
-                 "for each batch session.run(measures, {inputs[0]: ..., inputs[1]: ...}), times its size; the sum over len(labels)"),
-    "training": ("train_feature_extraction.py", check_training, "main, which is given, in exercises/train_feature_extraction.py; "
-                 "README, 4. Training the feature extractor", "compare main with the one in exercises/train_feature_extraction.py"),
+                 "for each batch session.run(measures, {inputs[0]: ..., inputs[1]: ...}), times its size; the sum over "
+                 "len(labels)"),
+    "training": ("train_feature_extraction.py", check_training, "main, which is given, in "
+                                                                "exercises/train_feature_extraction.py; "
+                 "README, 4. Training the feature extractor", "compare main with the one in "
+                                                              "exercises/train_feature_extraction.py"),
 }
 
 

@@ -19,9 +19,11 @@ MEANINGS = [
      "AlexNet takes float32, but gets {0}: cast the images before anything is computed with them"),
     (r"Cannot convert a symbolic tf.Tensor|features must be a tensor, not ndarray|numpy\(\) is only available when eager"
      r"|'(?:SymbolicTensor|Tensor)' object has no attribute '(?:numpy|astype)'",
-     "NumPy cannot compute on a tensor of the graph, which has no value yet; do this in the graph, with TensorFlow's functions"),
+     "NumPy cannot compute on a tensor of the graph, which has no value yet; do this in the graph, with TensorFlow's "
+     "functions"),
     (r"'\w*Tensor' object does not support item assignment",
-     "a tensor cannot be changed in place; build a new one from it (and the lab's images are RGB, whose channels stay as they are)"),
+     "a tensor cannot be changed in place; build a new one from it (and the lab's images are RGB, whose channels stay as they "
+     "are)"),
     (r"FailedPrecondition|uninitialized|Could not find variable",
      "a variable has no value yet: tf.global_variables_initializer() sets only the variables that exist when it is built, so "
      "build the new layer and the training step (Adam has variables of its own) before it, and run it once"),
@@ -38,7 +40,8 @@ MEANINGS = [
     (r"(?:labels|Tlabels).*(?:float|DataType)|Value passed to parameter 'labels' has DataType float",
      "the labels are class numbers, int64, not floats: the sparse cross-entropy takes them as they are"),
     (r"Rank mismatch.*labels|must have the same (?:shape|size).*labels|labels.*must.*1-dim|labels must be 1-D|"
-     r"Shape mismatch.*(?:labels|logits)|logits and labels (?:must|should) (?:have the same|be)|Shapes? .*must have the same rank|"
+     r"Shape mismatch.*(?:labels|logits)|logits and labels (?:must|should) (?:have the same|be)|Shapes? .*must have the same "
+      "rank|"
      r"`labels\.shape` must equal",
      "labels and logits do not fit: the sparse cross-entropy takes class numbers [N], the dense one takes one-hot rows [N, 43] "
      "(tf.one_hot)"),

@@ -52,7 +52,8 @@ def test_what_is_right_in_another_way_passes(name, file, replacements, remarked_
     assert list(remarks) == [remarked_by] * bool(remarked_by) and fragment in remarks.get(remarked_by, "")
 
 
-@pytest.mark.parametrize("choice", ["tf.trainable_variables()[-2:]", "[v for v in tf.trainable_variables() if 'alexnet' not in v.name]"])
+@pytest.mark.parametrize("choice", ["tf.trainable_variables()[-2:]", "[v for v in tf.trainable_variables() if 'alexnet' not in "
+                                                                     "v.name]"])
 def test_frozen_by_var_list_passes_with_a_remark(choice, tmp_path):
     written(tmp_path, LAYER, {"return tf.stop_gradient(fc7)": "return fc7"})
     source = (tmp_path / TRAIN).read_text()

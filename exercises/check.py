@@ -1,6 +1,7 @@
 """Check what students have written into the gaps of the exercises, gap by gap, and say what is wrong in the lab's words."""
 
 import argparse
+import contextlib
 import csv
 import importlib.util
 import multiprocessing
@@ -16,8 +17,8 @@ HERE = Path(__file__).resolve().parent
 LAB = HERE.parent
 PRACTISE = LAB / "practise"
 TIME_LIMIT = 60  # seconds for one check
-ORDER = ("resize", "fc7_of", "new_layer", "freeze", "loss", "train_step", "accuracy", "split", "batches", "evaluate",
-         "training")
+ORDER = ("resize", "inference", "fc7_of", "new_layer", "freeze", "extraction", "loss", "train_step", "accuracy", "split",
+         "batches", "evaluate", "training")
 
 sys.path[:0] = [str(HERE), str(LAB)]
 
@@ -141,6 +142,8 @@ def _verdicts_on_file(folder, file, names, passed, checks):
                          "here on")
             yield name, "wrong", ended
     finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
         process.kill()
         process.join()
         receiver.close()
@@ -166,7 +169,7 @@ def _check_in_process(sender, folder, file, names, passed, checks):
     try:
         module = _load(folder / file)
     except BaseException as error:  # the student's code may raise anything
-        sentence = checks.errors.explain(error, folder / file)
+        sentence = checks.errors.explain(error, folder / file, file)
         for name in names:
             sender.send((name, "wrong", sentence))
         os._exit(0)
@@ -210,8 +213,8 @@ def reset(gap):
     if kept.exists():
         raise BadInput(f"{kept.name} is there already: wait a second")
     gap = {"freeze": "fc7_of"}.get(gap, gap)
-    if gap == "training":
-        raise BadInput("training is the whole of train_feature_extraction.py, and no gap: name a gap, or none")
+    if gap in ("inference", "extraction", "training"):
+        raise BadInput(f"{gap} is a whole script and no gap: name a gap, or none to begin all again")
     if gap != "all":
         file = next(file for file in blank.FILES if gap in blank.gaps((HERE / file).read_text("utf-8")))
         try:

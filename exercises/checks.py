@@ -8,19 +8,20 @@ They run in a process of their own, which may change TensorFlow and the lab's mo
 import functools
 import inspect
 import itertools
+import sys
 
 import errors
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import alexnet
-from lab.data import drawn_signs
+from lab.data import drawn_signs, photos
 from lab.files import BadInput
 from lab.network import weights as weight_files
 
 CLASSES, WIDTH = 43, 4096
 LN_43 = np.log(CLASSES)
-LAB_RESIZE = "bilinear, as TensorFlow 1's tf.image.resize_images does it"
+LAB_RESIZE = "; the lab's resize is bilinear, as TensorFlow 1's tf.image.resize_images does it"
 
 
 class Wrong(Exception):
@@ -82,14 +83,9 @@ def tensor(value, name, shape, dtype="float32"):
 
 
 def in_python(graph):
-    """Raise Wrong if the graph calls Python, with tf.py_func or the like."""
-    if any("PyFunc" in op.type and not op.name.startswith("alexnet") for op in _operations(graph)
-           if not any("alexnet" in part for part in op.name.split("/"))):
+    """Raise Wrong if the graph calls Python, with tf.py_func or the like, elsewhere than for AlexNet's weights."""
+    if any("PyFunc" in op.type and "alexnet" not in op.name for op in graph.get_operations()):
         raise Wrong("it is computed outside the graph, in Python (tf.py_func or tf.numpy_function): use TensorFlow's functions")
-
-
-def _operations(graph):
-    return [op for op in graph.get_operations() if op.type != "Placeholder"]
 
 
 def close(a, b):
@@ -131,11 +127,11 @@ def resized(images, kind="lab"):
 
 
 WRONG_RESIZES = {
-    "nearest": "it takes the nearest pixel and does not interpolate: " + LAB_RESIZE,
-    "nearest half": "it takes the nearest pixel and does not interpolate: " + LAB_RESIZE,
-    "nearest corners": "it takes the nearest pixel and does not interpolate: " + LAB_RESIZE,
-    "corners": "it aligns the corners (align_corners=True), so that all between them is shifted: " + LAB_RESIZE,
-    "half": "it has half-pixel centres, which is TensorFlow 2's tf.image.resize: " + LAB_RESIZE,
+    "nearest": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
+    "nearest half": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
+    "nearest corners": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
+    "corners": "it aligns the corners (align_corners=True), so that all between them is shifted" + LAB_RESIZE,
+    "half": "it has half-pixel centres, which is TensorFlow 2's tf.image.resize" + LAB_RESIZE,
 }
 SWAPPED = "the channels are swapped to BGR: the lab's are RGB, in training and in inference"
 
@@ -161,7 +157,7 @@ def check_resize(student):
                [*((resized(signs, kind), sentence) for kind, sentence in WRONG_RESIZES.items()),
                 (right[..., ::-1], SWAPPED), (right / 255, "it divides the pixels by 255: AlexNet takes them from 0 to 255"),
                 (right.transpose(0, 2, 1, 3), "it turns rows into columns")],
-               f"its pixels are not those of the lab's resize: {LAB_RESIZE}")
+               "its pixels are others" + LAB_RESIZE)
 
 
 def _check_size(answer, name):
@@ -261,8 +257,13 @@ def logits_of(student, fc7):
     return logits, [v for v in tf.global_variables() if v not in before]
 
 
+def some_fc7(count):
+    """Random features like fc7, float32 [count, 4096]: not negative, and about as long (40) as those of signs are."""
+    return np.abs(0.6 * np.random.default_rng().standard_normal((count, WIDTH), np.float32))
+
+
 def check_new_layer(student):
-    fc7 = np.abs(np.random.default_rng().standard_normal((64, WIDTH), np.float32))  # 64 is the length of each row
+    fc7 = some_fc7(64)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         placeholder = tf.placeholder(tf.float32, [None, WIDTH])
         logits, variables = logits_of(student, placeholder)
@@ -270,9 +271,14 @@ def check_new_layer(student):
         learning = [v for v in variables if v.trainable]
         if not learning:
             raise Wrong("the new layer has no variables that training could change: make its weights and biases tf.Variable")
-        if any(gradient is None for gradient in tf.gradients(tf.reduce_sum(logits ** 2), learning)):
-            raise Wrong("no gradient reaches the layer's variables: a tf.stop_gradient on the logits stops all learning, or a "
-                        "variable is not used; the freeze belongs on fc7")
+        unused = [v.shape.as_list() for v, gradient in zip(learning, tf.gradients(tf.reduce_sum(logits ** 2), learning))
+                  if gradient is None]
+        if len(unused) == len(learning):
+            raise Wrong("no gradient reaches the layer's variables: a tf.stop_gradient on the logits stops all learning; the "
+                        "freeze "
+                        "belongs on fc7")
+        if unused:
+            raise Wrong(f"the variable of shape {unused[0]} is made, but the logits do not depend on it")
         shapes = [v.shape.as_list() for v in learning]
         session.run(tf.global_variables_initializer())
         values, answer = session.run([learning, logits], {placeholder: fc7})
@@ -406,7 +412,6 @@ def check_loss(student):
 
 
 def check_train_step(student):
-    rng = np.random.default_rng(0)
     with tf.Graph().as_default(), tf.Session() as session:
         functions = student.functions
         images, labels, fc7, logits, loss = assembled(student, functions)
@@ -419,7 +424,7 @@ def check_train_step(student):
                         "optimizer.minimize(loss) gives it")
         learning = [v for v in tf.global_variables() if v not in alexnet_variables]  # Adam's too
         session.run(tf.variables_initializer(learning))
-        features, classes = np.abs(rng.standard_normal((32, WIDTH), np.float32)), rng.integers(0, CLASSES, 32)
+        features, classes = some_fc7(32), np.random.default_rng().integers(0, CLASSES, 32)
         fed = {fc7: features, labels: classes}
         before = session.run(others)
         losses = [session.run(loss, fed)]
@@ -625,21 +630,50 @@ def check_evaluate(student):
         return f"{max(sizes)} photos go through at once: more than BATCH = {batch} take ever more memory"
 
 
-def check_training(student):
-    """Run the student's whole script on 43 random signs, on the real network, and look at what it did."""
-    rng = np.random.default_rng()
-    photos, classes = rng.integers(0, 256, (CLASSES, 32, 32, 3), np.uint8), np.arange(CLASSES)
-    drawn_signs.render = lambda *arguments, **options: (photos.copy(), classes.copy())
+def runs_of_main(student, at_exit=None):
+    """Run the student's whole script, with the solution's functions for those that have not passed: what its session ran."""
+    for name, function in student.functions.items():
+        if hasattr(student.module, name):
+            setattr(student.module, name, function)
+    WatchedSession.runs, WatchedSession.at_exit = [], at_exit
+    tf.Session = WatchedSession
     weight_files.load = lambda source="auto": alexnet_weights()
-    module = student.module
-    if hasattr(module, "BATCH"):
-        module.BATCH = 8
-    for name in ("fc7_of", "new_layer", "loss", "train_step", "accuracy", "split", "batches", "evaluate"):
-        if name not in student.passed:  # its own check has said what is wrong
-            setattr(module, name, student.functions[name])
-    if "train_step" in student.passed and "freeze" not in student.passed:
-        module.fc7_of = student.functions["fc7_of"]
-    WatchedSession.runs, changed = [], []
+    student.module.main([])
+    return WatchedSession.runs
+
+
+def small_alexnet(features, feature_extract=False, weights=None, name="alexnet"):
+    """In AlexNet's place where only main is looked at: one random product, [N, 1000] or [N, 4096]."""
+    with tf.name_scope(name):
+        pixels = tf.reshape(features[:, ::57, ::57], [-1, 48])
+        W = tf.Variable(tf.random.normal([48, WIDTH if feature_extract else 1000], stddev=0.01))
+        return tf.matmul(pixels, W) if feature_extract else tf.nn.softmax(tf.matmul(pixels, W))
+
+
+def check_main(student):
+    """Run the whole of one of the first two scripts, on the two signs that come with the lab."""
+    signs = photos.read_all(photos.SAMPLE_SIGNS, photos.read_sign)
+    alexnet.AlexNet = small_alexnet
+    for module in sys.modules.values():  # those that have taken it from there by name
+        if isinstance(vars(module).get("AlexNet"), WatchedAlexNet):
+            module.AlexNet = small_alexnet
+    runs = runs_of_main(student)
+    if not any(fed for _, _, fed, _ in runs):
+        raise Wrong("main runs nothing on the signs: session.run(..., {images: features})")
+    _photos_as_given(runs, signs)
+
+
+def check_training(student):
+    """Run the whole of the last script on 43 random signs, on the real network, and look at what it did."""
+    rng = np.random.default_rng()
+    signs, classes = rng.integers(0, 256, (CLASSES, 32, 32, 3), np.uint8), np.arange(CLASSES)
+    drawn_signs.render = lambda *arguments, **options: (signs.copy(), classes.copy())
+    if hasattr(student.module, "BATCH"):
+        student.module.BATCH = 8
+    if student.module.fc7_of.__module__ == student.module.__name__:  # not that of feature_extraction.py, which was checked
+        check_fc7_of(student, student.module.fc7_of)
+        student.functions["fc7_of"] = student.module.fc7_of
+    changed = []
 
     def look(session):
         alexnet_variables, _ = by_owner()
@@ -647,17 +681,13 @@ def check_training(student):
         changed.extend(v.op.name for v, array, value in zip(alexnet_variables, arrays, session.run(alexnet_variables))
                        if not np.array_equal(array, value))
 
-    WatchedSession.at_exit = look
-    tf.Session = WatchedSession
-    module.main([])
-
-    runs = WatchedSession.runs
+    runs = runs_of_main(student, look)
     training = [i for i, (operations, _, fed, _) in enumerate(runs) if operations and len(fed) == 2]
     if not training:
         raise Wrong("main trains nothing: no step is run with features and labels fed")
     if changed:
         raise Wrong(f"training has changed AlexNet's own variables ({changed[0]} and others): it is not frozen")
-    _photos_as_given(runs, photos)
+    _photos_as_given(runs, signs)
     if any(operations and not fed for operations, _, fed, _ in runs[training[0] + 1:]):
         raise Wrong("the initializer runs again during the training, and throws away what the layer has learned: once, before "
                     "it")
@@ -666,7 +696,7 @@ def check_training(student):
                     "each "
                     "time anew; build everything before it, and only run it there")
     true = {row.tobytes(): label for _, arrays, fed, _ in runs for array in arrays if array.shape[1:] == (WIDTH,)
-            for row, label in zip(array, _labels_of(fed, photos))}
+            for row, label in zip(array, _labels_of(fed, signs))}
     trained, validated = set(), set()
     for i, (operations, _, fed, _) in enumerate(runs):
         if len(fed) != 2:
@@ -684,15 +714,15 @@ def check_training(student):
     return None
 
 
-def _labels_of(fed, photos):
-    known = {photo.tobytes(): label for label, photo in enumerate(photos)}
+def _labels_of(fed, signs):
+    known = {sign.tobytes(): label for label, sign in enumerate(signs)}
     return [known.get(np.asarray(image, np.uint8).tobytes(), -1) for image in fed[0]] if fed and fed[0].ndim == 4 else []
 
 
-def _photos_as_given(runs, photos):
-    """Raise Wrong if what was fed as images is not the photos as they are."""
-    known = {photo.tobytes() for photo in photos}
-    swapped = {photo[..., ::-1].tobytes() for photo in photos}
+def _photos_as_given(runs, signs):
+    """Raise Wrong if what was fed as images is not the signs as they are."""
+    known = {sign.tobytes() for sign in signs}
+    swapped = {sign[..., ::-1].tobytes() for sign in signs}
     for _, _, fed, _ in runs:
         for images in fed:
             if images.ndim != 4:
@@ -704,7 +734,7 @@ def _photos_as_given(runs, photos):
                                 "overwrites one, and the lab's RGB needs no swap")
                 key = np.asarray(image, np.uint8).tobytes()
                 if key in swapped:
-                    raise Wrong("the photos are fed as BGR here: " + SWAPPED)
+                    raise Wrong("main feeds the photos as BGR: the lab's are RGB, in training and in inference")
                 if key not in known:
                     raise Wrong("main changes the photos before it feeds them: the mean and all else is fc7_of's, so that "
                                 "training and inference prepare them alike")
@@ -714,6 +744,8 @@ LAB_PAGE = "the lab's page, Transfer Learning with TensorFlow, 1. Feature extrac
 CHECKS = {  # in the lab's order: the file, the check, where to read, a hint
     "resize": ("traffic_sign_inference.py", check_resize, "the text of resize; README, 2. Traffic sign inference",
                "tf.image.resize_images(signs, (height, width)) does it, with nothing else given"),
+    "inference": ("traffic_sign_inference.py", check_main, "main, which is given, in exercises/traffic_sign_inference.py",
+                  "compare main with the one in exercises/traffic_sign_inference.py"),
     "fc7_of": ("feature_extraction.py", check_fc7_of, "the text of fc7_of; README, 3. Feature extraction; AlexNet in "
                                                       "alexnet.py",
                "cast to tf.float32, subtract tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True), resize as before, then "
@@ -723,6 +755,8 @@ CHECKS = {  # in the lab's order: the file, the check, where to read, a hint
                   "rest"),
     "freeze": ("feature_extraction.py", check_freeze, "the text of fc7_of; " + LAB_PAGE,
                "fc7_of returns tf.stop_gradient(fc7): from there no gradient goes back"),
+    "extraction": ("feature_extraction.py", check_main, "main, which is given, in exercises/feature_extraction.py",
+                   "compare main with the one in exercises/feature_extraction.py"),
     "loss": ("train_feature_extraction.py", check_loss, "the text of loss; README, 4. Training the feature extractor",
              "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), then tf.reduce_mean"),
     "train_step": ("train_feature_extraction.py", check_train_step, "the text of train_step; README, 4. Training the feature "
@@ -748,12 +782,12 @@ def verdict(name, student):
     """("right", ""), ("remark", sentence), ("open", sentence) or ("wrong", sentence) for the check `name`."""
     file, check, _, _ = CHECKS[name]
     try:
-        if name not in ("freeze", "training") and not callable(getattr(student.module, name, None)):
+        if name in student.functions and not callable(getattr(student.module, name, None)):
             raise Wrong(f"the function {name} is missing; exercises/check.py --reset {name} puts it back")
         remark = check(student)
         return ("remark", remark) if remark else ("right", "")
     except Wrong as error:
         return "wrong", str(error)
     except BaseException as error:  # the student's code may raise anything
-        sentence = errors.explain(error, student.folder / file)
+        sentence = errors.explain(error, student.folder / file, name)
         return ("open" if isinstance(error, BadInput) and "is still open" in str(error) else "wrong"), sentence

@@ -1,12 +1,13 @@
 """What a student's exception means: Python's and TensorFlow's errors at the classic mistakes, in the lab's words."""
 
+import linecache
 import re
 import traceback
 from pathlib import Path
 
 from lab.files import BadInput
 
-# A pattern in "TypeName: message", and what it means. The first that fits is told.
+# A pattern in "check: TypeName: message", and what it means. The first that fits is told.
 MEANINGS = [
     (r"module 'tensorflow' has no attribute '(?:placeholder|Session|global_variables_initializer|truncated_normal)'"
      r"|module '\S*tensorflow\.\S*image' has no attribute 'resize_images'|module 'tensorflow\S*' has no attribute 'train\b"
@@ -31,9 +32,9 @@ MEANINGS = [
      "this step needs the images again although it is fed fc7: the gradient of the loss still flows through AlexNet, which is "
      "not frozen"),
     (r"must feed a value for placeholder", "a placeholder was not fed: feed fc7 and the labels, both"),
-    (r"Cannot feed value of shape \(\d+.*\) for Tensor .*which has shape '\(\d+",
+    (r"Cannot feed value of shape \(\d+.*\) for Tensor .*which has shape '?\(\d+",
      "the placeholder has a fixed batch size; make it None, since the last batch is shorter"),
-    (r"Cannot feed value of shape (\(.*?\)) for Tensor .*which has shape '(\(.*?\))'",
+    (r"Cannot feed value of shape (\(.*?\)) for Tensor .*which has shape '?(\(.*?\))",
      "what is fed has shape {0}, but the tensor {1}"),
     (r"No gradients provided for any variable|No variables to optimize",
      "no gradient reaches a variable: either tf.stop_gradient stands behind the new layer, or the loss does not depend on it"),
@@ -42,10 +43,10 @@ MEANINGS = [
     (r"Rank mismatch.*labels|must have the same (?:shape|size).*labels|labels.*must.*1-dim|labels must be 1-D|"
      r"Shape mismatch.*(?:labels|logits)|logits and labels (?:must|should) (?:have the same|be)|Shapes? .*must have the same "
       "rank|"
-     r"`labels\.shape` must equal",
+     r"`labels\.shape",
      "labels and logits do not fit: the sparse cross-entropy takes class numbers [N], the dense one takes one-hot rows [N, 43] "
      "(tf.one_hot)"),
-    (r"Incompatible shapes: \[43\] vs\. \[\d+\]|(?:Incompatible shapes|Dimensions must be equal).*\b43\b",
+    (r"^accuracy: .*(?:Incompatible shapes|Dimensions must be equal)",
      "an array of 43 meets one of N photos: tf.argmax is taken over the batch (axis 0) and not over the classes (axis 1)"),
     (r"Tensor conversion requested dtype (\w+) for Tensor with dtype (\w+)|type (\w+) .*that does not match type (\w+)"
      r"|type (\w+) of argument.*|dtype (?:mismatch|conflict)",
@@ -60,14 +61,17 @@ MEANINGS = [
 ]
 
 
-def explain(error, path):
-    """One sentence (str) on an exception that was raised in, or below, the student's file `path`, with the line if known."""
+def explain(error, path, check=""):
+    """One sentence (str) on an exception that was raised in, or below, the student's file `path`, with the line if known.
+
+    check: the name of the check that ran it.
+    """
     if isinstance(error, BadInput) and "is still open" in str(error):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
         line = (error.text or "").strip()
         return f"{Path(error.filename).name}, line {error.lineno}, `{line}`: Python cannot read this ({error.msg})"
-    text = f"{type(error).__name__}: {error}"
+    text = f"{check}: {type(error).__name__}: {error}"
     meaning = next((sentence.format(*(group for group in found.groups() if group) or [""])
                     for pattern, sentence in MEANINGS if (found := re.search(pattern, text, re.DOTALL))), None)
     if meaning is None:
@@ -82,7 +86,7 @@ def _place(error, path):
     made = getattr(getattr(error, "op", None), "traceback", None) or []  # where the failing operation was built
     for frame in [*reversed(list(made)), *reversed(frames)]:
         if _is_students(frame, path):
-            line = frame.line.strip() if frame.line else ""
+            line = linecache.getline(frame.filename, frame.lineno).strip()
             return f"{Path(frame.filename).name}, line {frame.lineno}, `{line}`"
     return ""
 

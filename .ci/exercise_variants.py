@@ -49,7 +49,8 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("resized by NumPy", SIGNS, {RESIZE: "import numpy as np\n    return np.repeat(signs, 7, axis=1)"}, "resize",
      "NumPy cannot compute on a tensor"),
     ("resized in Python", SIGNS, {RESIZE: "import numpy as np\n    answer = tf.numpy_function(lambda a: np.resize(a, (len(a), "
-                                  "227, 227, 3)), [signs], tf.float32)\n    return tf.ensure_shape(answer, [None, 227, 227, 3])"},
+                                  "227, 227, 3)), [signs], tf.float32)\n    "
+                                  "return tf.ensure_shape(answer, [None, 227, 227, 3])"},
      "resize", "outside the graph"),
     ("divided by 255 too", SIGNS, {"(signs, size)": "(signs / 255, size)"}, "resize", "divides the pixels by 255"),
     ("sys.exit", SIGNS, {RESIZE: "sys.exit()"}, "resize", "ends the program"),

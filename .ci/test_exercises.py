@@ -1,6 +1,7 @@
 """The checker finds every wrong variant, says what is meant for it, and takes every right one; `-s` prints the table."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,28 @@ def test_what_is_right_in_another_way_passes(name, file, replacements, remarked_
     print(f"\n| {name} | {', '.join(f'remark on {check}: {sentence}' for check, sentence in remarks.items()) or 'right'} |")
     assert [(check, kind, sentence) for check, kind, sentence in verdicts if kind not in ("right", "remark")] == []
     assert list(remarks) == [remarked_by] * bool(remarked_by) and fragment in remarks.get(remarked_by, "")
+
+
+def test_the_solutions_pass_all_in_order_within_15_seconds_and_nothing_else_is_said():
+    start = time.time()
+    run = subprocess.run([sys.executable, HERE / "exercises/check.py", HERE / "exercises/solutions"], capture_output=True,
+                         text=True,
+                         env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"})
+    print(f"\n{time.time() - start:.1f} seconds")
+    assert (run.returncode, run.stderr) == (0, "")
+    files = {f"solutions/{file}" for file in blank.FILES}
+    assert [line.split() for line in run.stdout.splitlines() if line and line not in files] == [
+        *([name, "right"] for name in check.ORDER), ["All", "right."]]
+    assert time.time() - start < 15
+
+
+@pytest.mark.parametrize("file", blank.FILES)
+def test_a_solution_runs_as_a_script_from_any_folder_in_less_than_a_minute(file, tmp_path):
+    run = subprocess.run([sys.executable, HERE / "exercises/solutions" / file], cwd=tmp_path, capture_output=True, text=True,
+                         timeout=60, env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"})
+    assert run.returncode == 0 and set(run.stderr.splitlines()) <= {
+        "AlexNet weights: the built-in ones (bvlc-alexnet.npy is not here)."}
+    assert "\n1. " in "\n" + run.stdout and "\n2. " in run.stdout
 
 
 @pytest.mark.parametrize("choice", ["tf.trainable_variables()[-2:]", "[v for v in tf.trainable_variables() if 'alexnet' not in "

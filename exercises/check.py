@@ -207,14 +207,14 @@ def copy_exercises():
 
 def reset(gap):
     """Rename practise/ to practise-YYYYmmdd-HHMMSS and put the exercises, or only the one `gap`, back. Returns 0."""
+    gap = {"freeze": "fc7_of"}.get(gap, gap)
+    if gap in ("inference", "extraction", "training"):
+        raise BadInput(f"{gap} is a whole script and no gap: name a gap, or none to begin all again")
     if not PRACTISE.exists():
         raise BadInput("practise/ is not there yet: run this without --reset, which makes it")
     kept = PRACTISE.with_name(time.strftime("practise-%Y%m%d-%H%M%S"))
     if kept.exists():
         raise BadInput(f"{kept.name} is there already: wait a second")
-    gap = {"freeze": "fc7_of"}.get(gap, gap)
-    if gap in ("inference", "extraction", "training"):
-        raise BadInput(f"{gap} is a whole script and no gap: name a gap, or none to begin all again")
     if gap != "all":
         file = next(file for file in blank.FILES if gap in blank.gaps((HERE / file).read_text("utf-8")))
         try:

@@ -61,6 +61,9 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
 
     ("no mean", LAYER, {f"images = {MEAN}\n    ": ""}, "fc7_of", "no mean is subtracted"),
     ("mean of the batch", LAYER, {"axis=[1, 2, 3], keepdims=True": ""}, "fc7_of", "that of the whole batch"),
+    ("keepdims forgotten", LAYER, {", keepdims=True": ""}, "fc7_of", "keepdims=True keeps them"),
+    ("session.run in the function", LAYER, {STOP: "with tf.Session() as session:\n        return session.run(fc7)"}, "fc7_of",
+     "main runs it"),
     ("mean of each channel", LAYER, {"axis=[1, 2, 3]": "axis=[1, 2]"}, "fc7_of", "each channel loses a mean of its own"),
     ("mean over the batch", LAYER, {"axis=[1, 2, 3]": "axis=[0]"}, "fc7_of", "over the batch (axis 0)"),
     ("mean in uint8", LAYER, {CAST: "", f"images = {MEAN}": f"images = tf.cast({MEAN}, tf.float32)"}, "fc7_of", "in uint8"),
@@ -130,13 +133,14 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("learning rate 1", TRAIN, {ADAM: "tf.train.AdamOptimizer(1.0)"}, "train_step", "the learning rate too high"),
     ("learning rate tiny", TRAIN, {ADAM: "tf.train.AdamOptimizer(1e-7)"}, "train_step", "the steps are too short"),
     ("gradients only", TRAIN, {"optimizer.minimize(loss)": "optimizer.compute_gradients(loss)"}, "train_step",
-     "returns a list: the operation that changes"),
+     "returns an object of type list: the operation"),
     ("nothing changes", TRAIN, {"optimizer.minimize(loss)": "loss"}, "train_step", "variables are what they were"),
     ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "take its loss up"),
     ("TF2's optimizer", TRAIN, {"import tensorflow.compat.v1 as tf\n": "import tensorflow as tf\n"}, "train_step",
      "import tensorflow.compat.v1 as tf"),
 
     ("argmax over the batch", TRAIN, {"axis=1": "axis=0"}, "accuracy", "over the batch (axis 0)"),
+    ("Python's ==", TRAIN, {CORRECT: "tf.argmax(logits, axis=1) == labels"}, "accuracy", "tf.equal does"),
     ("percent", TRAIN, {PART: "return 100 * tf.reduce_mean(tf.cast(correct, tf.float32))"}, "accuracy", "a percentage"),
     ("whole numbers", TRAIN, {"tf.cast(correct, tf.float32)": "tf.cast(correct, tf.int32)"}, "accuracy", "a whole number"),
     ("counted", TRAIN, {PART: "return tf.reduce_sum(tf.cast(correct, tf.float32))"}, "accuracy", "it counts the right answers"),
@@ -168,6 +172,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "the last, short batch is dropped"),
     ("drawn with replacement", TRAIN, {SHUFFLE: "order = np.random.randint(0, len(labels), len(labels))"}, "batches", "come "
                                                                                                                       "twice"),
+    ("return for yield", TRAIN, {YIELD: YIELD.replace("yield", "return")}, "batches", "returns one batch"),
     ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in itertools.cycle("
                        "range(0, len(labels), size)):"}, "batches", "does not end"),
     ("only row numbers", TRAIN, {YIELD: "yield rows"}, "batches", "yields a pair each time"),
@@ -188,6 +193,9 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("built in evaluate", TRAIN, {"sums = np.zeros(2)":
                                   "sums = np.zeros(2)\n    measures = [tf.identity(m) for m in measures]"},
      "evaluate", "adds operations to the graph"),
+    ("a list times a number", TRAIN, {SUM: "sums += session.run(measures, dict(zip(inputs, batch))) * len(batch[1])"},
+     "evaluate",
+     "a list times a number"),
     ("added up", TRAIN, {MEANS: "return sums"}, "evaluate", "not the means over all photos"),
 
     ("minimize inside the loop", TRAIN, {FEED: FEED.replace("step",
@@ -240,6 +248,7 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("the lab's subtract_mean", LAYER, {CAST: "",
                                         MEAN: "__import__('lab.network.preprocessing').network.preprocessing.subtract_mean("
                                         "images)"}, "", ""),
+    ("tf.image.resize, which is TF1's here", SIGNS, {"resize_images": "resize"}, "", ""),
     ("mean by sum", LAYER, {MEAN: "images - tf.reduce_sum(images, axis=[1, 2, 3], keepdims=True) / (32 * 32 * 3)"}, "", ""),
     ("resize_bilinear", LAYER, {RESIZED: "tf.image.resize_bilinear(images, [227, 227])"}, "", ""),
     ("mean after the resize", LAYER, {f"images = {MEAN}\n    ": "", f"resized = {RESIZED}": f"images = {RESIZED}\n    resized "
@@ -257,6 +266,7 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
      "loss", "rounds to 0"),
     ("gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.01)"}, "", ""),
     ("momentum", TRAIN, {ADAM: "tf.train.MomentumOptimizer(0.001, 0.9)"}, "", ""),
+    ("slow gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.001)"}, "train_step", "learns slowly"),
     ("RMSProp", TRAIN, {ADAM: "tf.train.RMSPropOptimizer(0.001)"}, "", ""),
     ("gradients by hand", TRAIN, {MINIMIZE: "variables = [v for v in tf.trainable_variables() if 'alexnet' not in v.name]\n   "
                                             " return "

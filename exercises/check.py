@@ -77,7 +77,8 @@ def print_verdicts(folder, names, hint, checks):
         command_line.result(f"  {name:10} {label}" + (f": {sentence}." if sentence else ""))
         if kind in ("open", "wrong"):
             command_line.result(f"  {'':10} Read: {where}.")
-            command_line.result(f"  {'':10} Hint: {help}." if hint else f"  {'':10} (--hint gives a hint.)")
+            command_line.result(f"  {'':10} Hint: {help}." if hint else f"  {'':10} (make practise HINT=1, or --hint, gives a "
+                                                                        f"hint.)")
             return 1
     command_line.result("\nAll right." if len(names) > 1 else "")
     return 0

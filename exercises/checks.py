@@ -72,7 +72,7 @@ def tensor(value, name, shape, dtype="float32"):
     if isinstance(value, np.ndarray):
         raise Wrong(f"{name} returns a NumPy array: it was computed outside the graph, where a tensor is wanted")
     if not isinstance(value, (tf.Tensor, tf.Variable)):
-        raise Wrong(f"{name} returns a {type(value).__name__}, but a tensor is wanted")
+        raise Wrong(f"{name} returns an object of type {type(value).__name__}, but a tensor is wanted")
     if value.dtype.base_dtype.name != dtype:
         raise Wrong(f"{name} returns {value.dtype.base_dtype.name}, but {dtype} is wanted")
     if not value.shape.is_compatible_with(shape):
@@ -420,7 +420,8 @@ def check_train_step(student):
         if step is None:
             raise Wrong("train_step returns nothing: does it lack its `return`?")
         if not isinstance(step, (tf.Operation, tf.Tensor)):
-            raise Wrong(f"train_step returns a {type(step).__name__}: the operation that changes the variables is wanted, as "
+            raise Wrong(f"train_step returns an object of type {type(step).__name__}: the operation that changes the "
+                        f"variables is wanted, as "
                         "optimizer.minimize(loss) gives it")
         learning = [v for v in tf.global_variables() if v not in alexnet_variables]  # Adam's too
         session.run(tf.variables_initializer(learning))
@@ -444,10 +445,14 @@ def check_train_step(student):
         raise Wrong(f"40 steps on one batch take its loss up, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
                     "itself, in "
                     "shorter steps")
-    if losses[-1] > losses[0] / 2:
+    if losses[-1] > 0.95 * losses[0]:
         raise Wrong(f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f} only, where "
-                    "Adam at "
+                    f"Adam at "
                     "its default learning rate, 0.001, knows it by heart: the steps are too short")
+    if losses[-1] > losses[0] / 2:
+        return (f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f}: this learns "
+                f"slowly; Adam at "
+                "its defaults knows it by heart by then")
 
 
 def check_accuracy(student):
@@ -466,10 +471,14 @@ def check_accuracy(student):
             logits, classes = rng.standard_normal((count, CLASSES)), rng.integers(0, CLASSES, count)
             known = rng.permutation(count)[:count // 2 + 1]  # more than half, so that no two candidates agree
             logits[known, classes[known]] += 9
+            if count == CLASSES:  # the first photo is of class 0: over the batch, too, not all answers are wrong
+                logits[0], classes[0] = 20 * np.eye(CLASSES)[0], 0
             value = session.run(answer, {placeholder: logits, labels: classes})
             hits = logits.argmax(axis=1) == classes
             five = (np.argsort(-logits, axis=1)[:, :5] == classes[:, None]).any(axis=1)
-            candidates = [(100 * hits.mean(), "it is a percentage: the part of the photos, 0 to 1, is wanted"),
+            candidates = [(0, "it is always 0: in the graph, Python's == does not compare the numbers in two tensors; "
+                              "tf.equal does"),
+                          (100 * hits.mean(), "it is a percentage: the part of the photos, 0 to 1, is wanted"),
                           (hits.sum(), "it counts the right answers: their part, 0 to 1, is wanted"),
                           (1 - hits.mean(), "it is the part of the wrong answers"),
                           (five.mean(), "it takes a label among the five largest logits for right: the largest alone counts")]
@@ -538,6 +547,8 @@ def check_batches(student):
         made = student.module.batches(*given, size)
         if made is None:
             raise Wrong("batches gives nothing: yield (features, labels) for each batch")
+        if isinstance(made, tuple):
+            raise Wrong("batches returns one batch, with which the loop ends: yield it, and the loop goes on")
         pairs = list(itertools.islice(made, 3 * count))
         if len(pairs) == 3 * count:
             raise Wrong("batches does not end: it gives all photos once, then stops")
@@ -555,7 +566,7 @@ def check_batches(student):
         if max(sizes) > size:
             raise Wrong(f"a batch has {max(sizes)} photos where {size} are asked for")
         if len(set(rows)) < len(rows):
-            raise Wrong("some photos come twice in one round: take each once, from a permutation")
+            raise Wrong("some photos come twice in one round: take each once, from a permutation, in steps of the size")
         if len(rows) < count:
             lost = "the last, short batch is dropped" if count - len(rows) == count % size else "some are left out"
             raise Wrong(f"{len(rows)} of {count} photos come: {lost}")
@@ -790,4 +801,6 @@ def verdict(name, student):
         return "wrong", str(error)
     except BaseException as error:  # the student's code may raise anything
         sentence = errors.explain(error, student.folder / file, name)
-        return ("open" if isinstance(error, BadInput) and "is still open" in str(error) else "wrong"), sentence
+        if isinstance(error, BadInput) and "is still open" in str(error):
+            return "open", "fill in its TODO"
+        return "wrong", sentence

@@ -9,6 +9,42 @@ from lab.files import BadInput
 
 # A pattern in "check: TypeName: message", and what it means. The first that fits is told.
 MEANINGS = [
+    (r"^accuracy: .*(?:FailedPrecondition|uninitialized)",
+     "this keeps variables of its own, as tf.metrics does, which have no value yet: compute it from logits and labels alone"),
+    (r"^(?:resize|fc7_of|new_layer|loss|train_step|accuracy): .*(?:FailedPrecondition|must feed a value)",
+     "does a session.run stand in this function? It builds its part of the graph; main runs it"),
+    (r"^fc7_of: .*Incompatible shapes",
+     "the mean has lost the axes over which it was taken: keepdims=True keeps them, as ones"),
+    (r"^accuracy: .*Expected dimension in the range", "labels are class numbers, [N], of which there is no largest: compare "
+                                                      "them "
+     "as they are"),
+    (r"'size' must be a 1-D Tensor", "the size is one argument, a pair: (height, width)"),
+    (r"Iterating over a symbolic", "a tensor of the graph has no values yet that a loop, PIL or NumPy could take: TensorFlow's "
+     "functions take the whole batch at once"),
+    (r"not available with Keras|\bkeras\b.*(?:cannot|can't|Only)|'Adam' object has no attribute 'minimize'",
+     "this is Keras, or what became of tf.layers: the lab takes tf.Variable, tf.matmul and tf.train.AdamOptimizer"),
+    (r"'\w*Tensor' object has no attribute '(?!numpy|astype)(\w+)'",
+     "a tensor has no {0}: TensorFlow's functions take it as an argument, as in tf.{0}(tensor)"),
+    (r"property 'trainable'", "whether a variable is trainable cannot be changed afterwards: tf.stop_gradient on fc7 freezes "
+                              "all "
+     "that is before it"),
+    (r"Value passed to parameter 'features' has DataType int64", "logits and labels have changed places: name them, "
+                                                                 "labels=labels, "
+     "logits=logits"),
+    (r"'input' has DataType bool", "TensorFlow takes no mean of truth values: tf.cast them to tf.float32 first"),
+    (r"slice indices must be integers|'float' object cannot be interpreted as an integer",
+     "a number of photos is a whole number: int(np.ceil(...))"),
+    (r"No module named 'sklearn'", "scikit-learn is not installed here, and not needed: its rule is in the text of split"),
+    (r"inhomogeneous", "each tensor is fed its own array: {{inputs[0]: ..., inputs[1]: ...}}"),
+    (r"^evaluate: .*could not be broadcast", "session.run gives a list, and a list times a number is a longer list: "
+                                             "np.multiply, or "
+     "np.array around it, multiplies"),
+    (r"fetch` = None|Fetch argument None", "what session.run is to run is None: does the function that made it lack its "
+                                           "`return`?"),
+    (r"not compatible with eager execution", "there is no graph here: build all inside `with tf.Graph().as_default():`"),
+    (r"^(\w+): TypeError: \1\(\) (?:missing|takes)", "{0} is called with other arguments than it takes: its parameters are "
+                                                     "those of "
+     "the exercise"),
     (r"module 'tensorflow' has no attribute '(?:placeholder|Session|global_variables_initializer|truncated_normal)'"
      r"|module '\S*tensorflow\.\S*image' has no attribute 'resize_images'|module 'tensorflow\S*' has no attribute 'train\b"
      r"|\S*v2\.train' has no attribute '\w*Optimizer'|_api\.v2\.\S+' has no attribute",
@@ -75,7 +111,8 @@ def explain(error, path, check=""):
     meaning = next((sentence.format(*(group for group in found.groups() if group) or [""])
                     for pattern, sentence in MEANINGS if (found := re.search(pattern, text, re.DOTALL))), None)
     if meaning is None:
-        first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        detail = str(error).rpartition("\nNode: ")[2].partition("\n")[2] or str(error)  # of a graph's error, what the node says
+        first = next((line.strip() for line in detail.splitlines() if line.strip()), "no message")
         meaning = f"{type(error).__name__}: {first[:200]}"
     return f"{place}: {meaning}" if (place := _place(error, path)) else meaning
 

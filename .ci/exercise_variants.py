@@ -49,8 +49,8 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("resized by NumPy", SIGNS, {RESIZE: "import numpy as np\n    return np.repeat(signs, 7, axis=1)"}, "resize",
      "NumPy cannot compute on a tensor"),
     ("resized in Python", SIGNS, {RESIZE: "import numpy as np\n    answer = tf.numpy_function(lambda a: np.resize(a, (len(a), "
-                                  "227, 227, 3)), [signs], tf.float32)\n    "
-                                  "return tf.ensure_shape(answer, [None, 227, 227, 3])"},
+                                  "227, 227, 3)), [signs], tf.float32)\n    return tf.ensure_shape(answer, [None, 227, 227, "
+                                  "3])"},
      "resize", "outside the graph"),
     ("divided by 255 too", SIGNS, {"(signs, size)": "(signs / 255, size)"}, "resize", "divides the pixels by 255"),
     ("sys.exit", SIGNS, {RESIZE: "sys.exit()"}, "resize", "ends the program"),
@@ -71,8 +71,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("divided by 255", LAYER, {MEAN: MEAN + "\n    images = images / 255"}, "fc7_of", "divided by 255"),
     ("channels swapped", LAYER, {RESIZED: "tf.image.resize_images(images[..., ::-1], (227, 227))"}, "fc7_of", "swapped to BGR"),
     ("swapped as in NumPy", LAYER, {f"images = {MEAN}": f"images = {MEAN}\n    images[..., 0], images[..., 2] = images[..., "
-                                                        f"2], "
-                                    "images[..., 0]"}, "fc7_of", "a tensor cannot be changed in place"),
+                                    "2], images[..., 0]"}, "fc7_of", "a tensor cannot be changed in place"),
     ("two channels the same", LAYER, {RESIZED: "tf.image.resize_images(tf.gather(images, [2, 1, 2], axis=3), (227, 227))"},
      "fc7_of", "two channels are the same"),
     ("not cast", LAYER, {CAST: "", f"images = {MEAN}\n    ": "",
@@ -106,9 +105,9 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("BGR in inference only", LAYER, {"session.run(probabilities, {images: features})":
      "session.run(probabilities, {images: features[..., ::-1]})"}, "extraction", "feeds the photos as BGR"),
     ("no initializer", LAYER, {"        session.run(tf.global_variables_initializer())\n": ""}, "extraction", "a variable has "
-                                                                                                              "no value"),
+     "no value"),
     ("logits stopped in main", TRAIN, {LOGITS_LINE: "logits = tf.stop_gradient(new_layer(fc7))"}, "training", "no gradient "
-                                                                                                              "reaches"),
+     "reaches"),
     ("resized before it is fed", SIGNS, {"{images: features}": "{images: features.repeat(7, 1).repeat(7, 2)}"}, "inference",
      "what is fed has shape (2, 224, 224, 3)"),
     ("the images stopped, not fc7", LAYER, {STOP: "return fc7", "resized = ": "resized = tf.stop_gradient(",
@@ -148,22 +147,22 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("one answer a photo", TRAIN, {PART: "return tf.cast(correct, tf.float32)"}, "accuracy", "one answer for each photo"),
 
     ("no shuffling before the split", TRAIN, {ORDER: "order = np.arange(len(labels))"}, "split", "not shuffled before they "
-                                                                                                 "are split"),
+     "are split"),
     ("trained on all", TRAIN, {PARTS: "return features, labels, features[validation], labels[validation]"}, "split",
      "photos that validate are trained on too"),
     ("split without the labels", TRAIN, {PARTS: PARTS.replace("labels[training]", "labels[held_out:]"),
                                          "validation, training": "held_out = int(np.ceil(0.33 * len(order)))\n    validation, "
-                                                                 "training"},
+                                         "training"},
      "split", "no longer belong together"),
     ("parts changed places", TRAIN, {"validation, training": "training, validation"}, "split", "have changed places"),
     ("scikit-learn's order", TRAIN, {PARTS: "return features[training], features[validation], labels[training], "
-                                            "labels[validation]"},
+                                     "labels[validation]"},
      "split", "the order is scikit-learn's"),
 
     ("no shuffling", TRAIN, {SHUFFLE: "order = np.arange(len(labels))"}, "batches", "not shuffled"),
     ("shuffled within the batch only", TRAIN, {SHUFFLE: "order = np.arange(len(labels))", YIELD:
                                                "rows = np.random.permutation(rows)\n        " + YIELD}, "batches", "not "
-                                                                                                                   "shuffled"),
+     "shuffled"),
     ("photos shuffled without their labels", TRAIN, {YIELD: "yield features[rows], labels[start:start + size]"}, "batches",
      "no longer belong together"),
     ("shuffled in place", TRAIN, {SHUFFLE: "np.random.shuffle(features)\n    order = np.arange(len(labels))"}, "batches",
@@ -171,24 +170,23 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("short batch dropped", TRAIN, {"range(0, len(labels), size)": "range(0, len(labels) - size + 1, size)"}, "batches",
      "the last, short batch is dropped"),
     ("drawn with replacement", TRAIN, {SHUFFLE: "order = np.random.randint(0, len(labels), len(labels))"}, "batches", "come "
-                                                                                                                      "twice"),
+     "twice"),
     ("return for yield", TRAIN, {YIELD: YIELD.replace("yield", "return")}, "batches", "returns one batch"),
-    ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in itertools.cycle("
-                       "range(0, len(labels), size)):"}, "batches", "does not end"),
+    ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in "
+                       "itertools.cycle(range(0, len(labels), size)):"}, "batches", "does not end"),
     ("only row numbers", TRAIN, {YIELD: "yield rows"}, "batches", "yields a pair each time"),
 
     ("last batch only", TRAIN, {"sums +=": "sums =", SUM.removeprefix("sums += "): "np.array(session.run(measures, "
-                                                                                   "dict(zip(inputs, "
-                                "batch))))", MEANS: "return sums"}, "evaluate", "the last batch alone"),
+                                "dict(zip(inputs, batch))))", MEANS: "return sums"}, "evaluate", "the last batch alone"),
     ("unweighted mean", TRAIN, {SUM: "sums += session.run(measures, dict(zip(inputs, batch)))",
                                 MEANS: "return sums / np.ceil(len(labels) / BATCH)"}, "evaluate", "each batch counts the same"),
     ("last short batch dropped", TRAIN, {LOOP: "whole = len(labels) // BATCH * BATCH\n    for batch in "
-                                               "batches(features[:whole], "
-                                         "labels[:whole], BATCH):", MEANS: "return sums / whole"}, "evaluate",
+                                         "batches(features[:whole], labels[:whole], "
+                                         "BATCH):", MEANS: "return sums / whole"}, "evaluate",
      "the last, short batch is dropped"),
     ("accuracy first", TRAIN, {MEANS: MEANS.replace("sums", "sums[::-1]")}, "evaluate", "have changed places"),
     ("initializer in evaluate", TRAIN, {"sums = np.zeros(2)": "session.run(tf.global_variables_initializer())\n    sums = "
-                                                              "np.zeros(2)"},
+                                        "np.zeros(2)"},
      "evaluate", "runs the initializer"),
     ("built in evaluate", TRAIN, {"sums = np.zeros(2)":
                                   "sums = np.zeros(2)\n    measures = [tf.identity(m) for m in measures]"},
@@ -226,12 +224,12 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("divided by 255 in training only", TRAIN, {'fc7, images, photos, ': 'fc7, images, photos // 255, '}, "training",
      "two channels|changes the photos"),
     ("another preparation in training", TRAIN, {"from feature_extraction import fc7_of, new_layer": "from feature_extraction "
-                                                                                                    "import "
-     "AlexNet, new_layer", "BATCH, EPOCHS = 128, 10\n": "BATCH, EPOCHS = 128, 10\n\n\ndef fc7_of(images, weights):\n    x = "
-                                                        "tf.image."
-     "resize_images(tf.cast(images, tf.float32), (227, 227))\n    return tf.stop_gradient(AlexNet(x, feature_extract=True, "
-     "weights="
-     "weights))\n"}, "training", "no mean is subtracted"),
+                                                "import AlexNet, "
+                                                "new_layer", "BATCH, EPOCHS = 128, 10\n": "BATCH, EPOCHS = 128, 10\n\n\ndef "
+                                                "fc7_of(images, weights):\n    x = tf.image.resize_images(tf.cast(images, "
+                                                "tf.float32), (227, 227))\n    return tf.stop_gradient(AlexNet(x, "
+                                                "feature_extract=True, "
+                                                "weights=weights))\n"}, "training", "no mean is subtracted"),
 ]
 
 RIGHT = [  # name, file, replacements, the check that has a remark, a part of it; "" and "" for none
@@ -242,38 +240,36 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
      "tf.truncated_normal_initializer(stddev=0.01))", "(fc7, W)": "(fc7, kernel)"}, "", ""),
     ("Glorot's weights", LAYER, {f"tf.Variable({INITIAL})": 'tf.get_variable("w", [4096, 43])'}, "", ""),
     ("a hidden layer", LAYER, {"W = tf": "H = tf.Variable(tf.truncated_normal([4096, 64], stddev=0.01))\n    fc7 = "
-                                         "tf.nn.relu(tf.matmul("
-                               "fc7, H) + tf.Variable(tf.zeros([64])))\n    W = tf", "[4096, gtsrb": "[64, gtsrb"}, "", ""),
+                               "tf.nn.relu(tf.matmul(fc7, H) + tf.Variable(tf.zeros([64])))\n    W = "
+                               "tf", "[4096, gtsrb": "[64, gtsrb"}, "", ""),
     ("zeros", LAYER, {INITIAL: "tf.zeros([4096, 43])"}, "new_layer", "start with the same number"),
-    ("the lab's subtract_mean", LAYER, {CAST: "",
-                                        MEAN: "__import__('lab.network.preprocessing').network.preprocessing.subtract_mean("
-                                        "images)"}, "", ""),
+    ("the lab's subtract_mean", LAYER, {CAST: "from lab.network.preprocessing import subtract_mean\n    ",
+                                        MEAN: "subtract_mean(images)"}, "", ""),
     ("tf.image.resize, which is TF1's here", SIGNS, {"resize_images": "resize"}, "", ""),
     ("mean by sum", LAYER, {MEAN: "images - tf.reduce_sum(images, axis=[1, 2, 3], keepdims=True) / (32 * 32 * 3)"}, "", ""),
     ("resize_bilinear", LAYER, {RESIZED: "tf.image.resize_bilinear(images, [227, 227])"}, "", ""),
     ("mean after the resize", LAYER, {f"images = {MEAN}\n    ": "", f"resized = {RESIZED}": f"images = {RESIZED}\n    resized "
-                                                                                            f"= {MEAN}"},
+                                      f"= {MEAN}"},
      "fc7_of", "the mean is that of the resized image"),
     ("stopped in the layer", LAYER, {STOP: "return fc7", "(fc7, W)": "(tf.stop_gradient(fc7), W)"}, "", ""),
     ("the dense loss", TRAIN, {LOSSES: "tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.one_hot(labels, 43), "
-                                       "logits=logits)"},
+                               "logits=logits)"},
      "", ""),
     ("log_softmax", TRAIN, {LOSSES: "-tf.reduce_sum(tf.one_hot(labels, 43) * tf.nn.log_softmax(logits), axis=1)"}, "", ""),
     ("log of softmax", TRAIN, {LOSSES: "-tf.reduce_sum(tf.one_hot(labels, 43) * tf.log(tf.nn.softmax(logits)), axis=1)"}, "",
      ""),
     ("log of clipped softmax", TRAIN, {LOSSES: "-tf.reduce_sum(tf.one_hot(labels, 43) * tf.log(tf.nn.softmax(logits) + 1e-9), "
-                                               "axis=1)"},
+                                       "axis=1)"},
      "loss", "rounds to 0"),
     ("gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.01)"}, "", ""),
     ("momentum", TRAIN, {ADAM: "tf.train.MomentumOptimizer(0.001, 0.9)"}, "", ""),
     ("slow gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.001)"}, "train_step", "learns slowly"),
     ("RMSProp", TRAIN, {ADAM: "tf.train.RMSPropOptimizer(0.001)"}, "", ""),
     ("gradients by hand", TRAIN, {MINIMIZE: "variables = [v for v in tf.trainable_variables() if 'alexnet' not in v.name]\n   "
-                                            " return "
-     "tf.group(*[v.assign_sub(0.01 * g) for v, g in zip(variables, tf.gradients(loss, variables))])"}, "", ""),
+                                  " return tf.group(*[v.assign_sub(0.01 * g) for v, g in zip(variables, tf.gradients(loss, "
+                                  "variables))])"}, "", ""),
     ("compute and apply", TRAIN, {MINIMIZE: "gradients = optimizer.compute_gradients(loss)\n    return "
-                                            "optimizer.apply_gradients("
-     "[(g, v) for g, v in gradients if g is not None])"}, "", ""),
+                                  "optimizer.apply_gradients([(g, v) for g, v in gradients if g is not None])"}, "", ""),
     ("in_top_k", TRAIN, {CORRECT: "tf.nn.in_top_k(logits, labels, 1)"}, "", ""),
     ("accuracy of probabilities", TRAIN, {"tf.argmax(logits": "tf.argmax(tf.nn.softmax(logits)"}, "", ""),
     ("np.random.seed", TRAIN, {ORDER: "np.random.seed(0)\n    order = np.random.permutation(len(labels))"}, "", ""),
@@ -287,8 +283,7 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("the same order each epoch", TRAIN, {SHUFFLE: "order = np.random.RandomState(1).permutation(len(labels))"}, "batches",
      "the same in each epoch"),
     ("evaluated in order", TRAIN, {LOOP: "for i in range(0, len(labels), BATCH):\n        batch = features[i:i + BATCH], "
-                                         "labels[i:i + "
-                                   "BATCH]"}, "", ""),
+                                   "labels[i:i + BATCH]"}, "", ""),
     ("all at once", TRAIN, {LOOP: "for batch in [(features, labels)]:"}, "evaluate", "go through at once"),
     ("other names, other comments", TRAIN, {"losses = tf": "# each photo's\n    entropies = tf", "tf.reduce_mean(losses)":
                                             "tf.reduce_mean(entropies)  # of the batch"}, "", ""),

@@ -31,17 +31,16 @@ from lab.files import BadInput, notice  # noqa: E402
 def main(arguments=None):
     parser = command_line.Parser(prog="check.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                  epilog="The checks, in the lab's order:\n  " + ", ".join(ORDER) + "\n\nA student's file is "
-                                                                                                   "code, "
-                                 "and is run: docs/teaching.md says how to lock it in.")
+                                 "code, and is run: docs/teaching.md says how to lock it in.")
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="a student's folder with the three scripts; of several, "
-                                                                     "or "
-                        "with --csv, one line of points each is printed (default: practise, which is made when it is absent)")
+                        "or with --csv, one line of points each is printed (default: practise, which is made when it is "
+                        "absent)")
     parser.add_argument("--only", metavar="CHECK", choices=ORDER, help="run this check alone")
     parser.add_argument("--hint", action="store_true", help="give a hint for the first gap that is not right")
-    parser.add_argument("--csv", action="store_true", help="run all checks, and print one line a folder: a point for each that "
-                        "is right, their sum, and what is wrong first")
-    parser.add_argument("--reset", metavar="GAP", nargs="?", const="all", choices=["all", *ORDER], help="begin again, with all "
-                        "of practise or with one gap of it; the old folder is kept under a name with the time")
+    parser.add_argument("--csv", action="store_true", help="run all checks, and print one line a folder: a point for each "
+                        "that is right, their sum, and what is wrong first")
+    parser.add_argument("--reset", metavar="GAP", nargs="?", const="all", choices=["all", *ORDER], help="begin again, with "
+                        "all of practise or with one gap of it; the old folder is kept under a name with the time")
     args = parser.parse_args(arguments)
     folders = [Path(folder) for folder in args.folders] or [PRACTISE]
     for folder in args.folders:
@@ -57,8 +56,9 @@ def main(arguments=None):
 
     with command_line.quiet_import():
         import checks
+        import watching
 
-    checks.alexnet_weights()  # made before the processes are, which share them
+    watching.alexnet_weights()  # made before the processes are, which share them
     names = [args.only] if args.only else ORDER
     if args.csv or len(folders) > 1:
         return print_points(folders, names, checks)
@@ -76,11 +76,11 @@ def print_verdicts(folder, names, hint, checks):
         label = {"right": "right", "remark": "right, with a remark"}.get(kind, kind)
         command_line.result(f"  {name:10} {label}" + (f": {sentence}." if sentence else ""))
         if kind in ("open", "wrong"):
-            command_line.result(f"  {'':10} Read: {where}.")
-            command_line.result(f"  {'':10} Hint: {help}." if hint else f"  {'':10} (make practise HINT=1, or --hint, gives a "
-                                                                        f"hint.)")
+            help = f"Hint: {help}." if hint else "(make practise HINT=1, or --hint, gives a hint.)"
+            command_line.result(f"  {'':10} Read: {where}.\n  {'':10} {help}")
             return 1
-    command_line.result("\nAll right." if len(names) > 1 else "")
+    if len(names) == len(ORDER):
+        command_line.result("\nAll right. Now run the three scripts, and see what answers their questions.")
     return 0
 
 
@@ -101,20 +101,22 @@ def verdicts(folder, names, checks, stop=False):
     """Yield (check, kind, sentence) for each of `names`; `stop` ends it at the first that is not right.
 
     kind is "right", "remark", "open" or "wrong". Each file is loaded and checked in a process of its own, which is killed
-    when a check takes TIME_LIMIT.
+    when a check takes TIME_LIMIT. A single check takes all of the student's functions as they are.
     """
-    passed = set()
+    passed, still_open = set(ORDER if len(names) == 1 else ()), set()
     for file in blank.FILES:
         wanted = [name for name in names if checks.CHECKS[name][0] == file]
-        for verdict in _verdicts_on_file(folder.resolve(), file, wanted, passed, checks):
+        for verdict in _verdicts_on_file(folder.resolve(), file, wanted, passed, still_open, checks):
             yield verdict
             if verdict[1] in ("right", "remark"):
                 passed.add(verdict[0])
             elif stop:
                 return
+            if verdict[1] == "open":
+                still_open.add(verdict[0])
 
 
-def _verdicts_on_file(folder, file, names, passed, checks):
+def _verdicts_on_file(folder, file, names, passed, still_open, checks):
     if not names:
         return
     if not (folder / file).is_file():
@@ -123,24 +125,22 @@ def _verdicts_on_file(folder, file, names, passed, checks):
         return
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(False)
-    process = context.Process(target=_check_in_process, args=(sender, folder, file, names, passed, checks), daemon=True)
+    process = context.Process(target=_check_in_process, daemon=True,
+                              args=(sender, folder, file, names, passed, still_open, checks))
     process.start()
     sender.close()
     ended = None
     try:
         for name in names:
-            try:
-                if ended is None and not receiver.poll(TIME_LIMIT):
+            if ended is None:
+                try:
+                    if receiver.poll(TIME_LIMIT):
+                        yield receiver.recv()
+                        continue
                     ended = f"it has not ended after {TIME_LIMIT} seconds: is there a loop without an end?"
-                    yield name, "wrong", ended
-                    continue
-                if ended is None:
-                    verdict = receiver.recv()
-                    yield verdict
-                    continue
-            except EOFError:
-                ended = ("the file ends the program by itself (exit, os._exit or a crash): nothing of it could be checked from "
-                         "here on")
+                except EOFError:
+                    ended = ("the file ends the program by itself (exit, os._exit or a crash): nothing of it could be checked "
+                             "from here on")
             yield name, "wrong", ended
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -150,7 +150,7 @@ def _verdicts_on_file(folder, file, names, passed, checks):
         receiver.close()
 
 
-def _check_in_process(sender, folder, file, names, passed, checks):
+def _check_in_process(sender, folder, file, names, passed, still_open, checks):
     """Load the student's `file`, and send the verdict of each of the checks `names`. What the student prints is thrown away."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgrp()
@@ -159,13 +159,17 @@ def _check_in_process(sender, folder, file, names, passed, checks):
         os.dup2(nowhere, number)
     sys.argv = [file]
     solution = {}
-    checks.alexnet.AlexNet = checks.WatchedAlexNet()
+    import watching
+
+    import alexnet  # in this process TensorFlow has been imported before
+
+    alexnet.AlexNet = watching.WatchedAlexNet()
     for name in blank.FILES:
         solution.update({gap: getattr(_load(HERE / "solutions" / name), gap)
                          for gap in blank.gaps((HERE / "solutions" / name).read_text("utf-8"))})
     for name in blank.FILES:
         sys.modules.pop(Path(name).stem)
-    sys.path[0] = str(folder)
+    sys.path.insert(0, str(folder))
     os.chdir(LAB)
     try:
         module = _load(folder / file)
@@ -185,9 +189,12 @@ def _check_in_process(sender, folder, file, names, passed, checks):
         student.functions = solution | {gap: function for gap, function in own.items() if gap in right}
         for gap in own:
             setattr(module, gap, student.functions[gap])
-        verdict = checks.verdict(name, student)
+        waits_for = [gap for gap in own if gap in still_open] if name in checks.WHOLE else []
+        verdict = ("open", f"it waits for {waits_for[0]}") if waits_for else checks.verdict(name, student)
         if verdict[0] in ("right", "remark"):
             passed = passed | {name}
+        elif verdict[0] == "open":
+            still_open = still_open | {name}
         sender.send((name, *verdict))
     os._exit(0)
 

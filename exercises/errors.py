@@ -16,35 +16,30 @@ MEANINGS = [
     (r"^fc7_of: .*Incompatible shapes",
      "the mean has lost the axes over which it was taken: keepdims=True keeps them, as ones"),
     (r"^accuracy: .*Expected dimension in the range", "labels are class numbers, [N], of which there is no largest: compare "
-                                                      "them "
-     "as they are"),
+     "them as they are"),
     (r"'size' must be a 1-D Tensor", "the size is one argument, a pair: (height, width)"),
-    (r"Iterating over a symbolic", "a tensor of the graph has no values yet that a loop, PIL or NumPy could take: TensorFlow's "
-     "functions take the whole batch at once"),
+    (r"Iterating over a symbolic", "a tensor of the graph has no values yet that a loop, PIL or NumPy could take: "
+     "TensorFlow's functions take the whole batch at once"),
     (r"not available with Keras|\bkeras\b.*(?:cannot|can't|Only)|'Adam' object has no attribute 'minimize'",
      "this is Keras, or what became of tf.layers: the lab takes tf.Variable, tf.matmul and tf.train.AdamOptimizer"),
     (r"'\w*Tensor' object has no attribute '(?!numpy|astype)(\w+)'",
      "a tensor has no {0}: TensorFlow's functions take it as an argument, as in tf.{0}(tensor)"),
     (r"property 'trainable'", "whether a variable is trainable cannot be changed afterwards: tf.stop_gradient on fc7 freezes "
-                              "all "
-     "that is before it"),
+     "all that is before it"),
     (r"Value passed to parameter 'features' has DataType int64", "logits and labels have changed places: name them, "
-                                                                 "labels=labels, "
-     "logits=logits"),
+     "labels=labels, logits=logits"),
     (r"'input' has DataType bool", "TensorFlow takes no mean of truth values: tf.cast them to tf.float32 first"),
     (r"slice indices must be integers|'float' object cannot be interpreted as an integer",
      "a number of photos is a whole number: int(np.ceil(...))"),
     (r"No module named 'sklearn'", "scikit-learn is not installed here, and not needed: its rule is in the text of split"),
     (r"inhomogeneous", "each tensor is fed its own array: {{inputs[0]: ..., inputs[1]: ...}}"),
     (r"^evaluate: .*could not be broadcast", "session.run gives a list, and a list times a number is a longer list: "
-                                             "np.multiply, or "
-     "np.array around it, multiplies"),
+     "np.multiply, or np.array around it, multiplies"),
     (r"fetch` = None|Fetch argument None", "what session.run is to run is None: does the function that made it lack its "
-                                           "`return`?"),
+     "`return`?"),
     (r"not compatible with eager execution", "there is no graph here: build all inside `with tf.Graph().as_default():`"),
     (r"^(\w+): TypeError: \1\(\) (?:missing|takes)", "{0} is called with other arguments than it takes: its parameters are "
-                                                     "those of "
-     "the exercise"),
+     "those of the exercise"),
     (r"module 'tensorflow' has no attribute '(?:placeholder|Session|global_variables_initializer|truncated_normal)'"
      r"|module '\S*tensorflow\.\S*image' has no attribute 'resize_images'|module 'tensorflow\S*' has no attribute 'train\b"
      r"|\S*v2\.train' has no attribute '\w*Optimizer'|_api\.v2\.\S+' has no attribute",
@@ -80,8 +75,8 @@ MEANINGS = [
      r"Shape mismatch.*(?:labels|logits)|logits and labels (?:must|should) (?:have the same|be)|Shapes? .*must have the same "
       "rank|"
      r"`labels\.shape",
-     "labels and logits do not fit: the sparse cross-entropy takes class numbers [N], the dense one takes one-hot rows [N, 43] "
-     "(tf.one_hot)"),
+     "labels and logits do not fit: the sparse cross-entropy takes class numbers [N], the dense one takes one-hot rows [N, "
+     "43] (tf.one_hot)"),
     (r"^accuracy: .*(?:Incompatible shapes|Dimensions must be equal)",
      "an array of 43 meets one of N photos: tf.argmax is taken over the batch (axis 0) and not over the classes (axis 1)"),
     (r"Tensor conversion requested dtype (\w+) for Tensor with dtype (\w+)|type (\w+) .*that does not match type (\w+)"

@@ -17,6 +17,7 @@ from lab.network import weights as weight_files
 
 
 def check_split(student):
+    """Split 101 and 300 numbered photos, class by class, and look where the numbers went."""
     remark = None
     for count in (101, 300):
         numbers = np.arange(count)
@@ -61,6 +62,7 @@ def check_split(student):
 
 
 def check_batches(student):
+    """Go through 103 numbered photos twice, 16 at a time."""
     count, size = 103, 16
     numbers = np.arange(count)
     features, labels = np.stack([numbers, -numbers], axis=1).astype(np.float32), numbers % CLASSES
@@ -104,10 +106,11 @@ def check_batches(student):
 
 
 def check_evaluate(student):
+    """Evaluate a small layer on photos of which the later ones are harder, and look at what was fed."""
     rng = np.random.default_rng()
     batch = getattr(student.module, "BATCH", 128)
     count = 2 * batch + 44
-    # Easy photos first, hard ones last: the batches' figures differ, whatever their order.
+    # Easy photos first, hard ones last, and no shuffling: the figures of the batches differ.
     labels_given = rng.integers(0, 5, count)
     features_given = np.eye(5)[labels_given] * 4 + rng.standard_normal((count, 5)) * np.linspace(0, 6, count)[:, None]
     features_given = features_given.astype(np.float32)
@@ -122,6 +125,7 @@ def check_evaluate(student):
         scale.load(1.0, session)
         session.runs.clear()
         version = graph.version
+        student.module.batches = _in_order
         fed_features, fed_labels = features_given.copy(), labels_given.copy()
         result = student.module.evaluate(session, measures, (fc7, labels), fed_features, fed_labels)
         runs = list(session.runs)
@@ -162,6 +166,10 @@ def check_evaluate(student):
         return f"{max(sizes)} photos go through at once: more than BATCH = {batch} take ever more memory"
 
 
+def _in_order(features, labels, size):
+    return ((features[i:i + size], labels[i:i + size]) for i in range(0, len(labels), size))
+
+
 def runs_of_main(student, at_exit=None):
     """Run the student's whole script: what its session ran, as WatchedSession has it."""
     WatchedSession.runs, WatchedSession.at_exit = [], at_exit
@@ -191,8 +199,8 @@ def check_training(student):
     drawn_signs.render = lambda *arguments, **options: (signs.copy(), classes.copy())
     if hasattr(student.module, "BATCH"):
         student.module.BATCH = 8
-    fc7_of = student.own["fc7_of"]
-    if fc7_of.__module__ == student.module.__name__:  # not that of feature_extraction.py, which has a check of its own
+    fc7_of = student.own.get("fc7_of")
+    if getattr(fc7_of, "__module__", "") == student.module.__name__:  # feature_extraction.py's has been checked
         check_fc7_of(student, fc7_of)
         student.module.fc7_of = fc7_of
     changed = []

@@ -129,13 +129,12 @@ def cross_entropy(logits, labels):
     return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]))
 
 
-def assembled(student, functions):
-    """images, labels, fc7, logits and loss of the lab's training graph, made of `functions`, {name: function}."""
+def assembled(functions):
+    """images, labels, fc7 and loss, tensors of the lab's training graph made of `functions`, {name: function}."""
     images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
     fc7 = functions["fc7_of"](images, alexnet_weights())
-    logits = functions["new_layer"](fc7)
-    return images, labels, fc7, logits, functions["loss"](logits, labels)
+    return images, labels, fc7, functions["loss"](functions["new_layer"](fc7), labels)
 
 
 def by_owner():

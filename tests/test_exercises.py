@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,12 @@ def test_practise_is_made_once_checked_to_the_first_gap_and_reset_without_a_loss
     kept, = Path().glob("practise-????????-??????")
     assert status == 0 and kept.name in err and "# mine" in (kept / mine.name).read_text()
     assert mine.read_text() == (here / mine.name).read_text()
+
+
+def test_the_sections_of_the_readme_that_students_are_sent_to_exist():
+    named = set(re.findall(r"README, (\d\. [^;\"]+)", (EXERCISES / "checks.py").read_text()))
+    headings = {line.lstrip("# ") for line in (HERE / "README.md").read_text().splitlines() if line.startswith("#")}
+    assert len(named) == 3 and named <= headings
 
 
 def test_a_mistake_on_the_command_line_is_answered_in_one_sentence():

@@ -1,5 +1,7 @@
 # make lab         make the environment, then run the lab's scripts on the files that are here
 # make test        make the environment, then run the tests
+# make practise    copy the exercises to practise/ if they are not there, and check what is filled in there
+# make exercises   make the exercises again from exercises/solutions/
 # make check       run the linter, as .ci/run does
 # make fetch       fetch AlexNet's published weights and GTSRB's training photos
 # make fetch-test  fetch GTSRB's test photos and their labels
@@ -11,9 +13,9 @@ PY = .venv/bin/python
 SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
 # Offline unless told otherwise, so that results are the same everywhere: make lab LAB_OFFLINE=0
-lab test: export LAB_OFFLINE ?= 1
+lab test practise: export LAB_OFFLINE ?= 1
 
-.PHONY: lab test check fetch fetch-test
+.PHONY: lab test practise exercises check fetch fetch-test
 
 lab: .venv/complete
 	@echo "== imagenet_inference.py: what is in these photos?"
@@ -30,6 +32,12 @@ lab: .venv/complete
 
 test: .venv/complete
 	@$(PY) -m pytest -q tests
+
+practise: .venv/complete
+	@$(PY) exercises/check.py $(if $(HINT),--hint) || test $$? -eq 1
+
+exercises: .venv/complete
+	@$(PY) exercises/blank.py
 
 check: .venv/complete
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r extras/dev.txt

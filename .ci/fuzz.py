@@ -154,8 +154,10 @@ def kept_files():
 
 
 READERS = {"pickle": (read_pickle, pickles, 20_000), "weights": (read_weights, weight_files, 5_000),
-           "zip": (read_zip, zip_files, 10_000), "csv": (read_csv, csv_files, 1_000), "photo": (read_photo, photo_files, 10_000),
-           "manifest": (read_manifest, manifests, 3_000), "kept": (read_kept, kept_files, 60_000)}
+           "zip": (read_zip, zip_files, 10_000), "csv": (read_csv, csv_files, 1_000),
+           "photo": (read_photo, photo_files, 10_000),
+           "manifest": (read_manifest, manifests, 3_000),
+           "kept": (read_kept, kept_files, 60_000)}
 
 
 def main():

@@ -57,8 +57,8 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
     tasks = {  # the command, and the model folder in which epochs count
         "extraction": (train("--data train.p --epochs 1 --model extracted --cache features --resume"), "extracted"),
         "frozen": (train("--data few.p --epochs 60 --batch-size 2 --model frozen --resume"), "frozen"),
-        "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 4 --finetune-batch-size 16 --model finetuned "
-                             "--resume"), "finetuned"),
+        "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 4 --finetune-batch-size 16 --model "
+                             "finetuned --resume"), "finetuned"),
         "export": (train("--model whole --export exported"), "whole"),
         "fetching": (["fetch_it.py", server.address], None),
     }

@@ -49,6 +49,44 @@ def test_a_pickle_is_read_whatever_the_type_of_its_integer_labels(dtype):
     assert tracks is None
 
 
+ONE_HOT = np.eye(43)[[3, 1, 4, 1, 42]]
+
+
+@pytest.mark.parametrize("labels", [
+    np.array([3, 1, 4, 1, 42], np.float32), [3.0, 1.0, 4.0, 1.0, 42.0], [3, 1.0, np.float32(4), np.uint8(1), 42],
+    (3, 1, 4, 1, 42), np.array([[3], [1], [4], [1], [42]]), np.array([[3.0], [1], [4], [1], [42]]), [[3], [1], [4], [1], [42]],
+    ONE_HOT, ONE_HOT.astype(np.uint8), ONE_HOT.astype(bool), ONE_HOT.tolist(), list(ONE_HOT), ONE_HOT.astype(int).tolist(),
+], ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')} {np.shape(labels)}")
+def test_labels_are_read_as_whole_floats_as_one_hot_rows_and_as_a_column(labels):
+    read = gtsrb.load(dumped(signs(5), labels)).labels
+    assert read.tolist() == [3, 1, 4, 1, 42] and read.dtype == np.int64
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_features_are_read_as_a_list_of_arrays(protocol):
+    features = signs(5)
+    for listed in (list(features), tuple(features)):
+        Path("train.p").write_bytes(pickle.dumps({"features": listed, "labels": list(range(5))}, protocol))
+        read = gtsrb.load("train.p").features
+        assert np.array_equal(read, features) and read.dtype == np.uint8
+
+
+def test_photos_of_other_sizes_in_a_pickle_are_resized_as_files_are():
+    sizes = [(32, 32), (8, 300), (60, 40), (15, 15), (32, 33)]
+    pictures = [RNG.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    resized = [np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.LANCZOS)) for picture in pictures]
+    rows = []
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(f"{i}.png")
+        rows.append(f"{i}.png;{i}")
+    Path("photos.csv").write_text("\n".join(["Filename;ClassId", *rows]))
+    for path in (dumped(pictures, list(range(5))), "photos.csv"):
+        assert np.array_equal(gtsrb.load(path).features, resized)
+    batch = RNG.integers(0, 256, (3, 48, 64, 3), np.uint8)
+    assert np.array_equal(gtsrb.load(dumped(batch, [0, 1, 2])).features,
+                          [np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS)) for photo in batch])
+
+
 def test_a_pickle_of_python_2_is_read():
     features, labels = signs(3), np.array([0, 1, 2])
     Path("train.p").write_bytes(python2.dump({"features": features, "labels": labels}))
@@ -271,6 +309,12 @@ def test_a_damaged_folder_is_refused_in_one_sentence_that_names_the_file(kaggles
         gtsrb.load(path)
 
 
+def ragged(*arrays):
+    array = np.empty(len(arrays), object)
+    array[:] = arrays
+    return array
+
+
 def changed(**change):
     return lambda: dumped(**{"features": signs(3), "labels": np.array([0, 1, 2]), **change})
 
@@ -283,17 +327,38 @@ BAD = {
     "code": (changed(labels=RunsCode()), "asks to call builtins.exec"),
     "a list": (lambda: Path("train.p").write_bytes(pickle.dumps([1])) and "train.p", "no dict of features and labels"),
     "no labels": (lambda: Path("train.p").write_bytes(pickle.dumps({"features": 1})) and "train.p", "no dict of"),
-    "features of another size": (changed(features=np.zeros((3, 28, 28, 3), np.uint8)), r"\[N, 32, 32, 3\].*28, 28"),
-    "grey features": (changed(features=np.zeros((3, 32, 32), np.uint8)), r"\[N, 32, 32, 3\]"),
-    "float features": (changed(features=np.zeros((3, 32, 32, 3))), "uint8 .*float64"),
+    "tiny features": (changed(features=np.zeros((3, 7, 40, 3), np.uint8)), r"features must be .*8 pixels or more .*7, 40"),
+    "a tiny photo in a list": (changed(features=[*signs(2), signs(1)[0, :5]]), r"features\[2\] must be .*8 pixels or more"),
+    "grey features": (changed(features=np.zeros((3, 32, 32), np.uint8)), r"in colour, .* not grey ones, uint8 \(3, 32, 32\)"),
+    "grey features [N, 32, 32, 1]": (changed(features=np.zeros((3, 32, 32, 1), np.uint8)), "in colour, .* not grey ones"),
+    "a grey photo in a list": (changed(features=[*signs(2), signs(1)[0, :, :, 0]]), r"features\[2\] must be in colour"),
+    "float features from 0 to 1": (changed(features=signs(3) / 255), "bytes, .* not float64 from 0.* to 1: multiply by 255"),
+    "standardised features": (changed(features=signs(3) / np.float32(70) - 2), "bytes, .* not float32 from -2 to 1.6"),
+    "NaN features": (changed(features=np.full((3, 32, 32, 3), np.nan)), "bytes, .* not float64 from nan"),
+    "transparent features": (changed(features=np.zeros((3, 32, 32, 4), np.uint8)), r"RGB photos, .* uint8 \(3, 32, 32, 4\)"),
+    "channels first": (changed(features=np.zeros((3, 3, 32, 32), np.uint8)), r"RGB photos, .* not uint8 \(3, 3, 32, 32\)"),
     "object features": (changed(features=np.array([None] * 3)), "array of objects"),
-    "text for features": (changed(features="photos"), "uint8 .*str"),
+    "ragged features": (changed(features=ragged(signs(1)[0], signs(1)[0, :20], signs(1)[0, :, :20])),
+                        "array of objects .*as NumPy makes of arrays whose shapes differ: save those as a list"),
+    "text for features": (changed(features="photos"), "features must be an array or a list, not str"),
+    "text in a list": (changed(features=["photos"] * 3), r"features\[0\] must be an array, .* not str"),
+    "a photo again and again": (changed(features=[signs(1)[0]] * 300_001, labels=[0] * 300_001), "300,001 photos, too many"),
     "label 43": (changed(labels=np.array([0, 43, 1])), r"labels\[1\] is 43"),
     "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
-    "an enormous label": (changed(labels=[0, 1, 10**30]), "far outside"),
-    "float labels": (changed(labels=np.array([0.0, 1, 2])), "integers .*float64"),
+    "an enormous label": (changed(labels=[0, 1, 10**30]), r"labels\[2\] is 1e\+30"),
+    "a label beyond all floats": (changed(labels=[0, 1, 10**400]), "whole numbers .*from 0 to 42"),
+    "a broken label": (changed(labels=np.array([0.0, 1.5, 2])), r"labels\[1\] is 1.5, but GTSRB's classes are 0 to 42"),
+    "a label that is no number": (changed(labels=[0, float("nan"), 2]), r"labels\[1\] is nan"),
     "object labels": (changed(labels=np.array([0, 1, None])), "array of objects"),
-    "one-hot labels": (changed(labels=np.eye(3, 43, dtype=int)), r"integers .*\(3, 43\)"),
+    "names for labels": (changed(labels=["stop", "yield", "stop"]), r"whole numbers .* but labels\[0\] is str"),
+    "true and false for labels": (changed(labels=np.array([True, False, True])), r"whole numbers .* not bool \(3,\)"),
+    "one-hot labels of ten classes": (changed(labels=np.eye(3, 10)), r"one-hot rows \[N, 43\], not float64 \(3, 10\)"),
+    "a row of two ones": (changed(labels=np.eye(3, 43) + np.eye(3, 43, 1)), r"labels\[0\] must be a one-hot row"),
+    "a row of zeros": (changed(labels=np.eye(3, 43, -1, dtype=bool)), r"labels\[0\] must be a one-hot row"),
+    "probabilities": (changed(labels=np.full((3, 43), 1 / 43)), r"labels\[0\] must be a one-hot row"),
+    "numbers and rows": (changed(labels=[0, [1], 2]), "whole numbers .* or one-hot rows"),
+    "rows of two lengths": (changed(labels=[[0], [1], np.eye(43)[2]]), "whole numbers .* or one-hot rows"),
+    "a single number": (changed(labels=np.array(3)), r"labels must be an array or a list, not int64 \(\)"),
     "a different number of labels": (changed(labels=np.array([0, 1])), "3 features but 2 labels"),
     "nothing": (changed(features=signs(0), labels=np.zeros(0, int)), "holds no photos"),
 }

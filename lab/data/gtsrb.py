@@ -34,6 +34,8 @@ FRAMES = 30  # photos in a track: frames of one physical sign, filmed while driv
 _MOST_TRACKS = 75  # in a class: class 2 has 75
 _MOST_MISSING = 2  # photos in a class: class 33 lacks one, and a copy may have lost one more
 
+_MOST_RESIZED = 300_000  # photos: 0.9 GB when they are 32x32, whatever little they take in the file
+
 _LARGEST_IN_ZIP = 10_000_000  # bytes: the authors' photos have up to 200,000, their csv files fewer than 2,000,000
 
 # Where the authors' photos and csv files may be below the folder that the user names.
@@ -64,7 +66,8 @@ def load(path, prefer="train"):
     The tracks come from the file names of training photos. For a train.p they come from the order of the photos, if
     that is GTSRB's order; each class may then lack up to two photos (in the original, class 33 lacks one).
 
-    Photo files are resized to 32x32 whole, whatever their shape, as in train.p. Raises BadInput for a copy that is
+    Photos are resized to 32x32 whole, whatever their shape, as in train.p. In a pickle, the features may be a list of
+    arrays, and the labels a list, whole floats, one-hot rows [N, 43], or [N, 1]. Raises BadInput for a copy that is
     missing, damaged, incomplete or not GTSRB, or that tries to run code.
     """
     path = Path(path)
@@ -151,32 +154,89 @@ def _load_pickle(path):
         data = safe_pickle.load(file, path)
     if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
         raise BadInput(f"{path} is not a GTSRB file like train.p: it holds no dict of features and labels")
-    features = data["features"]
-    if not isinstance(features, np.ndarray) or features.dtype != np.uint8 or features.shape[1:] != (32, 32, 3):
-        kind = f"{features.dtype} {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
-        raise BadInput(f"{path}: features must be uint8 [N, 32, 32, 3], not {kind}")
-    labels = _check_labels(data["labels"], path)
+    features, labels = data["features"], data["labels"]
+    for name, value in (("features", features), ("labels", labels)):
+        if not (isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim):
+            raise BadInput(f"{path}: {name} must be an array or a list, not {_kind(value)}")
     if len(features) != len(labels):
         raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
-    features = np.ascontiguousarray(features)
+    if not len(labels):
+        raise BadInput(f"{path} holds no photos")
+    features, labels = _check_features(features, path), _check_labels(labels, path)
     return Photos(features, labels, _tracks_in_order(features, labels))
 
 
+def _kind(value):
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _check_features(features, path):
+    """`features`, an array or a list of arrays, as uint8 [N, 32, 32, 3]; photos of other sizes are resized."""
+    if isinstance(features, np.ndarray):
+        _check_pixels(features, features.shape[1:], f"{path}: features")
+        if features.shape[1:] == (32, 32, 3):
+            return np.ascontiguousarray(features)
+    else:
+        for i, photo in enumerate(features):
+            if not isinstance(photo, np.ndarray):
+                raise BadInput(f"{path}: features[{i}] must be an array, uint8 [height, width, 3], not {_kind(photo)}")
+            _check_pixels(photo, photo.shape, f"{path}: features[{i}]")
+    if len(features) > _MOST_RESIZED:
+        raise BadInput(f"{path} has {len(features):,} photos, too many to resize: save them as uint8 [N, 32, 32, 3]")
+    signs = np.empty((len(features), 32, 32, 3), np.uint8)
+    for i, photo in enumerate(tqdm(features, "Resizing photos", unit="photo", disable=None, leave=False)):
+        signs[i] = photos.as_sign(photo)
+    return signs
+
+
+def _check_pixels(array, shape, name):
+    """Raise BadInput, beginning with `name`, unless `array` is uint8 and holds RGB photos, each of `shape`."""
+    if len(shape) == 2 or shape[2:] == (1,):
+        raise BadInput(f"{name} must be in colour, RGB photos [height, width, 3], not grey ones, {_kind(array)}: save the "
+                       "photos before they are made grey")
+    if array.dtype != np.uint8 and array.size:
+        low, high = float(array.min()), float(array.max())
+        advice = "multiply by 255 and round" if 0 <= low and high <= 1 else "save the photos before they are converted"
+        raise BadInput(f"{name} must be bytes, uint8 from 0 to 255, not {array.dtype} from {low:.4g} to {high:.4g}: {advice}")
+    if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < photos.SMALLEST:
+        raise BadInput(f"{name} must be RGB photos, uint8 [height, width, 3], of {photos.SMALLEST} pixels or more on each "
+                       f"side, not {_kind(array)}")
+
+
 def _check_labels(labels, path):
-    if isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels):
+    """`labels`, an array or a list of whole numbers [N], or [N, 1], or one-hot rows [N, 43], as int64 [N]."""
+    wanted = f"{path}: labels must be whole numbers [N] or one-hot rows [N, {CLASSES}]"
+    if not isinstance(labels, np.ndarray):
+        for i, label in enumerate(labels):
+            if not (_is_number(label) or _is_row(label)):
+                raise BadInput(f"{wanted}, but labels[{i}] is {_kind(label)}")
         try:
-            labels = np.array(labels, np.int64)
-        except OverflowError as error:
-            raise BadInput(f"{path}: labels hold a number far outside GTSRB's classes, 0 to {CLASSES - 1}") from error
-    elif not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
-        kind = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
-        raise BadInput(f"{path}: labels must be integers [N], not {kind}")
-    if not len(labels):
-        raise BadInput(f"{path} holds no photos")
-    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+            labels = np.array(labels, np.float64)
+        except (OverflowError, ValueError, TypeError) as error:  # an enormous number; both numbers and rows
+            raise BadInput(f"{wanted}, from 0 to {CLASSES - 1}") from error
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and labels.shape[1] == CLASSES:
+        wrong = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1) | (np.count_nonzero(labels, axis=1) != 1))
+        if len(wrong):
+            raise BadInput(f"{path}: labels[{wrong[0]}] must be a one-hot row, a single 1 among zeros")
+        return labels.argmax(axis=1)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
+        raise BadInput(f"{wanted}, not {_kind(labels)}")
+    wrong = np.flatnonzero(~((labels >= 0) & (labels < CLASSES) & (labels == np.floor(labels))))
     if len(wrong):
-        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]}, but GTSRB's classes are 0 to {CLASSES - 1}")
+        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]:g}, but GTSRB's classes are 0 to {CLASSES - 1}")
     return labels.astype(np.int64)
+
+
+def _is_number(label):
+    return isinstance(label, (int, float, np.number))
+
+
+def _is_row(label):
+    if isinstance(label, np.ndarray):
+        return label.shape in ((1,), (CLASSES,)) and label.dtype.kind in "iufb"
+    return isinstance(label, (list, tuple)) and len(label) in (1, CLASSES) and all(map(_is_number, label))
 
 
 def _tracks_in_order(features, labels):

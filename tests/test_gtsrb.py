@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
+import copies
 import numpy as np
 import pytest
 import python2
+from copies import dumped, zipped
 from hostile import RunsCode
 from PIL import Image
 
@@ -19,11 +22,6 @@ RNG = np.random.default_rng(0)
 
 def signs(count):
     return RNG.integers(0, 256, (count, 32, 32, 3), np.uint8)
-
-
-def dumped(features, labels, path="train.p", **more):
-    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels, **more}, 4))
-    return path
 
 
 def in_gtsrbs_order(tracks_of_classes):
@@ -135,33 +133,11 @@ def test_no_tracks_are_claimed_when_the_order_does_not_support_them(spoil):
     assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
 
 
-def photo(path, colour, size=(50, 40)):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-
-
-HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
-
-
 @pytest.fixture
 def authors_copy():
     """Two classes of the authors' training photos, and their test photos with the labels from their own archive."""
-    images = Path("unpacked/GTSRB/Final_Training/Images")
-    for label, tracks in {0: 2, 14: 1}.items():
-        rows = []
-        for track in range(tracks):
-            for frame in range(3):
-                name = f"{track:05}_{frame:05}.ppm"
-                photo(images / f"{label:05}" / name, (label, track, frame))
-                rows.append(f"{name};50;40;5;5;44;34;{label}")
-        (images / f"{label:05}" / f"GT-{label:05}.csv").write_text("\r\n".join([HEADER + ";ClassId", *rows, ""]))
-    images = Path("unpacked-test/GTSRB/Final_Test/Images")
-    for i in range(3):
-        photo(images / f"{i:05}.ppm", (i, i, i))
-    rows = [f"{i:05}.ppm;50;40;5;5;44;34" for i in range(3)]
-    (images / "GT-final_test.test.csv").write_text("\r\n".join([HEADER, *rows, ""]))
-    Path("unpacked-test/GT-final_test.csv").write_text(
-        "\r\n".join([HEADER + ";ClassId", *(f"{row};{40 + i}" for i, row in enumerate(rows)), ""]))
+    copies.class_folders("unpacked/GTSRB/Final_Training/Images")
+    copies.test_photos("unpacked-test/GTSRB/Final_Test/Images", "unpacked-test")
 
 
 @pytest.mark.parametrize("folder", ["unpacked", "unpacked/GTSRB", "unpacked/GTSRB/Final_Training",
@@ -190,51 +166,29 @@ def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
 def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive(authors_copy, place, by):
     csv = Path("unpacked-test/GT-final_test.csv").rename(Path("unpacked-test", place, "GT-final_test.csv"))
     path = csv if by == "csv" else "unpacked-test"
-    features, labels, tracks = gtsrb.load(path)
+    features, labels, tracks = gtsrb.load(path, "test")
     assert labels.tolist() == [40, 41, 42] and tracks is None
-    assert features[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert features[:, 0, 0].tolist() == [[200, 0, 0], [200, 1, 1], [200, 2, 2]]
 
 
 def test_test_photos_without_labels_are_refused_with_advice_where_to_get_them(authors_copy):
-    with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip"):
-        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images")
+    os.remove("unpacked-test/GT-final_test.csv")
+    with pytest.raises(BadInput, match="GT-final_test.test.csv has no column ClassId: .*GTSRB_Final_Test_GT.zip"):
+        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images", "test")
 
 
 @pytest.fixture
 def kaggles_copy():
-    rows = {"Train": [], "Test": []}
-    for label in (3, 20):
-        for frame in range(2):
-            name = f"Train/{label}/{label:05}_00007_{frame:05}.png"
-            photo(Path("kaggle") / name, (label, 7, frame))
-            rows["Train"].append(f"50,40,5,5,44,34,{label},{name}")
-    photo("kaggle/Test/00000.png", (1, 2, 3))
-    rows["Test"].append("50,40,5,5,44,34,16,Test/00000.png")
-    for part, lines in rows.items():
-        Path(f"kaggle/{part}.csv").write_text(
-            "\n".join(["Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path", *lines, ""]))
+    copies.kaggles("kaggle")
 
 
 def test_kaggles_copy_is_read(kaggles_copy):
     features, labels, tracks = gtsrb.load("kaggle")
     assert labels.tolist() == [3, 3, 20, 20] and tracks.tolist() == [3007, 3007, 20007, 20007]
     assert features[:, 9, 9].tolist() == [[3, 7, 0], [3, 7, 1], [20, 7, 0], [20, 7, 1]]
-    features, labels, tracks = gtsrb.load("kaggle/Test.csv")
-    assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [1, 2, 3]
-
-
-def test_a_folder_with_train_p_or_with_only_test_photos_is_read(kaggles_copy):
-    os.remove("kaggle/Train.csv")
-    assert gtsrb.load("kaggle").labels.tolist() == [16]
-    dumped(signs(2), [3, 4], "kaggle/train.p")
-    assert gtsrb.load("kaggle").labels.tolist() == [3, 4]
-
-
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(Path(folder).rglob("*")):
-            archive.write(file, file.relative_to(folder))
-    return path
+    for path, part in (("kaggle", "test"), ("kaggle/Test.csv", "test"), ("kaggle/Test.csv", "train")):
+        features, labels, tracks = gtsrb.load(path, part)
+        assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [200, 0, 0]
 
 
 def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
@@ -245,10 +199,10 @@ def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
         assert np.array_equal(ours, theirs)
     zipped("unpacked-test", gtsrb.TEST_ZIP)
     with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip does not exist"):
-        gtsrb.load(gtsrb.TEST_ZIP)
+        gtsrb.load(gtsrb.TEST_ZIP, "test")
     zipped("labels", gtsrb.TEST_LABELS_ZIP)
-    test = gtsrb.load(gtsrb.TEST_ZIP)
-    assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 0].tolist() == [0, 1, 2]
+    test = gtsrb.load(gtsrb.TEST_ZIP, "test")
+    assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 1].tolist() == [0, 1, 2]
 
 
 def test_a_damaged_archive_is_refused_in_one_sentence(authors_copy):
@@ -281,6 +235,90 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked():
         gtsrb.load("bomb.zip")
 
 
+def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile("photos.zip", "w", method) as archive:
+            archive.writestr("train.p", b"photos")
+        with pytest.raises(BadInput, match="photos.zip is encrypted or compressed in an unusual way: unpack it"):
+            gtsrb.load("photos.zip")
+    zipped("kaggle", "photos.zip")
+    data = bytearray(Path("photos.zip").read_bytes())
+    entry = data.index(b"PK\1\2")
+    data[entry + 8] |= 1  # encrypted
+    Path("photos.zip").write_bytes(data)
+    with pytest.raises(BadInput, match="photos.zip is encrypted"):
+        gtsrb.load("photos.zip")
+
+
+def test_a_pickle_in_a_zip_may_be_larger_than_a_photo_but_not_without_limit():
+    os.mkdir("course")
+    features = np.zeros((4000, 32, 32, 3), np.uint8)
+    features[:, 0, 0, 0] = RNG.integers(0, 256, 4000)
+    dumped(features, np.zeros(4000, int), "course/train.p")
+    assert np.array_equal(gtsrb.load(zipped("course", "course.zip")).features, features)
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("train.p", "w") as file:
+        for _ in range(300):
+            file.write(bytes(1_000_000))
+    with pytest.raises(BadInput, match="bomb.zip holds a file of 300,000,000 bytes, train.p, larger than any of GTSRB's"):
+        gtsrb.load("bomb.zip")
+
+
+@pytest.mark.parametrize("method, claimed", [(zipfile.ZIP_STORED, 18), (zipfile.ZIP_DEFLATED, 22)])  # both sizes, or one
+def test_a_pickle_that_is_smaller_than_its_zip_file_says_takes_no_memory_and_is_refused(method, claimed):
+    with zipfile.ZipFile("train.zip", "w", method) as archive:
+        archive.writestr("train.p", b"\x80\x04\x8e" + (200_000_000).to_bytes(8, "little") + b"photos")
+    data = bytearray(Path("train.zip").read_bytes())
+    for header, start in ((b"PK\3\4", claimed), (b"PK\1\2", claimed + 2)):
+        for place in range(start, 26 if header == b"PK\3\4" else 28, 4):
+            data[data.index(header) + place:data.index(header) + place + 4] = (240_000_000).to_bytes(4, "little")
+    Path("train.zip").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="^train.zip.* is damaged"):
+        gtsrb.load("train.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("header", [b"PK\3\4", b"PK\1\2"])
+def test_a_name_in_a_zip_that_is_not_the_utf_8_it_is_said_to_be_is_refused_in_one_sentence(header):
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.writestr("\xe9.ppm", b"P6")
+    data = bytearray(Path("photos.zip").read_bytes())
+    name = data.index("\xe9".encode(), data.index(header))
+    data[name:name + 2] = b"\xff\xfe"
+    Path("photos.zip").write_bytes(data)
+    for read in (gtsrb.check_zip, gtsrb.load):
+        with pytest.raises(BadInput, match="^photos.zip (is damaged or cut short|has no training photos)"):
+            read("photos.zip")
+
+
+def test_a_zip_whose_files_would_begin_before_it_is_refused_in_one_sentence():
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.writestr("00000.ppm", b"P6")
+    data = bytearray(Path("photos.zip").read_bytes())
+    start = data.index(b"PK\5\6") + 16  # where the directory is said to be
+    data[start:start + 4] = (int.from_bytes(data[start:start + 4], "little") + 5000).to_bytes(4, "little")
+    Path("photos.zip").write_bytes(data)
+    for read in (gtsrb.check_zip, gtsrb.load):
+        with pytest.raises(BadInput, match="^photos.zip is damaged"):
+            read("photos.zip")
+
+
+def test_test_photos_among_the_training_photos_are_refused_from_one_percent_and_told_below(capsys):
+    training = gtsrb.Photos(signs(40), np.zeros(40, int), None)
+    for count, shared, refused in ((100, 1, True), (101, 1, False), (250, 3, True), (250, 2, False), (1, 1, True)):
+        features = np.concatenate([signs(count - shared), training.features[7:7 + shared]])
+        test = gtsrb.Photos(features, np.zeros(count, int), None)
+        sentence = f"test.p: {shared} of its {count} photos are byte for byte among the training photos"
+        if refused:
+            with pytest.raises(BadInput, match=sentence):
+                gtsrb.check_apart(test, "test.p", training)
+        else:
+            gtsrb.check_apart(test, "test.p", training)
+        assert capsys.readouterr().err == (f"{sentence}.\n" if shared and not refused else "")
+
+
 def edit(path, old, new):
     text = Path(path).read_text()
     assert old in text
@@ -297,7 +335,8 @@ def edit(path, old, new):
     (lambda: os.truncate("kaggle/Train.csv", 0) or "kaggle", "Train.csv is empty"),
     (lambda: os.truncate("kaggle/Train.csv", 70) or "kaggle", "without a Filename or Path"),
     (lambda: Path("kaggle/Train.csv").write_bytes(b"\xff\xfe\0" * 9) and "kaggle", "is not a csv file"),
-    (lambda: [os.remove(f"kaggle/{part}.csv") for part in ("Train", "Test")] and "kaggle", "kaggle holds no copy of GTSRB"),
+    (lambda: [os.remove(f"kaggle/{part}.csv") for part in ("Train", "Test")] and "kaggle",
+     "kaggle has no training photos: .*found Meta, Test, Train: name a copy that has them"),
     (lambda: edit("kaggle/Train.csv", "20/00020_00007_00001", "n" * 5000), "without a Filename or Path"),
     (lambda: edit("kaggle/Train.csv", ",20,Train", f",{'9' * 5000},Train"), "has class 9999"),
     (lambda: os.remove("kaggle/Train.csv") or os.mkdir("kaggle/Train.csv") or "kaggle", "Train.csv is a folder"),

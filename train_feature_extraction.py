@@ -31,13 +31,15 @@ def main(arguments=None):
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
         data = gtsrb.load(data_path) if data_path else drawn_signs.load()
-        test = gtsrb.load(args.test, prefer="test") if args.test else None
+        test = gtsrb.load(args.test, "test") if args.test else None
+        if test:
+            gtsrb.check_apart(test, args.test, data)
 
-        # Split them: the rows to train on, and those to validate with.
-        training, validation = gtsrb.split(data, args.split, data_path)
+        # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
+        data, training, validation = gtsrb.split(data, args.split, data_path)
 
         run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
-                  gtsrb.identity(data, data_path), weights.identity(weights_file))
+                  gtsrb.identity(data, data_path, training if args.split == "given" else None), weights.identity(weights_file))
         alexnet_weights = weights.load(weights_file)
 
         answers = {}

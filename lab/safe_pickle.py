@@ -19,16 +19,20 @@ import numpy as np
 from lab.files import BadInput
 
 
-def load(file, name):
+def load(file, name, size=None):
     """The object pickled in the rest of the binary `file`: dicts, lists, tuples, numbers, strings and NumPy arrays.
 
-    `name` (str) names the file in errors. Reads protocols 0 to 5, from Python 2 or 3 and any NumPy. Large arrays are not
-    copied: they are read-only views of the bytes read. Python 2's `str` becomes bytes, but dict keys are always str.
+    name: str, names the file in errors.
+    size: the number of bytes in the rest of `file`, if they cannot be counted cheaply, as in a zip file; None counts them.
 
-    Raises BadInput if the pickle names anything but NumPy's array constructors, is damaged or is cut short.
+    Reads protocols 0 to 5, from Python 2 or 3 and any NumPy. Large arrays are not copied: they are read-only views of the
+    bytes read. Python 2's `str` becomes bytes, but dict keys are always str.
+
+    Raises BadInput if the pickle names anything but NumPy's array constructors, is damaged or is cut short, or has more
+    than five million instructions.
     """
     try:
-        bounded = _Bounded(file)
+        bounded = _Bounded(file, size)
         return _Unpickler(bounded, bytes_in_file=bounded.left).load()
     except BadInput as error:
         raise BadInput(f"{name} {error}") from error
@@ -39,17 +43,21 @@ def load(file, name):
 class _Bounded:
     """A file that raises EOFError for a read past its end, before a buffer of that size is allocated."""
 
-    def __init__(self, file):
-        start = file.tell()
-        self.left = file.seek(0, os.SEEK_END) - start
-        file.seek(start)
-        self._file = file
+    def __init__(self, file, size):
+        if size is None:
+            start = file.tell()
+            size = file.seek(0, os.SEEK_END) - start
+            file.seek(start)
+        self.left, self._file = size, file
 
     def read(self, count):
         if not 0 <= count <= self.left:
             raise EOFError
         self.left -= count
-        return self._file.read(count)
+        data = self._file.read(count)
+        if len(data) < count:  # the size that a zip file gives for its member is a claim
+            raise EOFError
+        return data
 
     def readline(self):
         line = self._file.readline()
@@ -81,7 +89,8 @@ def _set_array_state(array, state):
     dtype = dtype.numpy()
     if dtype.hasobject:  # np.save wraps a single object, such as a dict, in one
         if not (shape == () and len(data) == 1 and isinstance(data[0], dict)):
-            raise BadInput("holds an array of objects where numbers belong: get the file again from its publisher")
+            raise BadInput("holds an array of objects where numbers belong, as NumPy makes of arrays whose shapes differ: save "
+                           "those as a list, or get the file again from its publisher")
     elif math.prod(_shape(shape)) * dtype.itemsize != len(_bytes(data)):
         raise BadInput("holds an array whose shape does not match its data: get the file again")
     array.__setstate__((1, shape, dtype, bool(fortran_order), data))
@@ -148,12 +157,28 @@ _PLAIN = (  # the instructions that only build numbers, strings, tuples, lists a
     "LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL")
 
 
+_MOST_INSTRUCTIONS = 5_000_000  # train.p with a list of arrays and a list of one-hot lists has 3 million
+
+
+class _Counted(dict):
+    """The instructions by their codes. One byte of a pickle can take 100 in memory: so only so many may be looked up."""
+
+    left = _MOST_INSTRUCTIONS
+
+    def __getitem__(self, code):
+        self.left -= 1
+        if self.left < 0:
+            raise BadInput("holds millions of objects where arrays belong: save the numbers as arrays")
+        return super().__getitem__(code)
+
+
 class _Unpickler(pickle._Unpickler):
     dispatch = {code: pickle._Unpickler.dispatch[code]
                 for code in (getattr(pickle, name)[0] for name in _PLAIN.split())}
 
     def __init__(self, file, bytes_in_file):
         super().__init__(file, encoding="bytes")
+        self.dispatch = _Counted(self.dispatch)
         self._allowance = 2 * bytes_in_file  # protocol 2 spends an array's bytes twice: to encode and to build
 
     def spend(self, data):

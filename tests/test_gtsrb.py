@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
+import copies
 import numpy as np
 import pytest
 import python2
+from copies import dumped, zipped
 from hostile import RunsCode
 from PIL import Image
 
@@ -19,11 +22,6 @@ RNG = np.random.default_rng(0)
 
 def signs(count):
     return RNG.integers(0, 256, (count, 32, 32, 3), np.uint8)
-
-
-def dumped(features, labels, path="train.p", **more):
-    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels, **more}, 4))
-    return path
 
 
 def in_gtsrbs_order(tracks_of_classes):
@@ -47,6 +45,44 @@ def test_a_pickle_is_read_whatever_the_type_of_its_integer_labels(dtype):
     assert np.array_equal(got_features, features) and got_features.dtype == np.uint8
     assert got_labels.tolist() == labels and got_labels.dtype == np.int64
     assert tracks is None
+
+
+ONE_HOT = np.eye(43)[[3, 1, 4, 1, 42]]
+
+
+@pytest.mark.parametrize("labels", [
+    np.array([3, 1, 4, 1, 42], np.float32), [3.0, 1.0, 4.0, 1.0, 42.0], [3, 1.0, np.float32(4), np.uint8(1), 42],
+    (3, 1, 4, 1, 42), np.array([[3], [1], [4], [1], [42]]), np.array([[3.0], [1], [4], [1], [42]]), [[3], [1], [4], [1], [42]],
+    ONE_HOT, ONE_HOT.astype(np.uint8), ONE_HOT.astype(bool), ONE_HOT.tolist(), list(ONE_HOT), ONE_HOT.astype(int).tolist(),
+], ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')} {np.shape(labels)}")
+def test_labels_are_read_as_whole_floats_as_one_hot_rows_and_as_a_column(labels):
+    read = gtsrb.load(dumped(signs(5), labels)).labels
+    assert read.tolist() == [3, 1, 4, 1, 42] and read.dtype == np.int64
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_features_are_read_as_a_list_of_arrays(protocol):
+    features = signs(5)
+    for listed in (list(features), tuple(features)):
+        Path("train.p").write_bytes(pickle.dumps({"features": listed, "labels": list(range(5))}, protocol))
+        read = gtsrb.load("train.p").features
+        assert np.array_equal(read, features) and read.dtype == np.uint8
+
+
+def test_photos_of_other_sizes_in_a_pickle_are_resized_as_files_are():
+    sizes = [(32, 32), (8, 300), (60, 40), (15, 15), (32, 33)]
+    pictures = [RNG.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    resized = [np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.LANCZOS)) for picture in pictures]
+    rows = []
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(f"{i}.png")
+        rows.append(f"{i}.png;{i}")
+    Path("photos.csv").write_text("\n".join(["Filename;ClassId", *rows]))
+    for path in (dumped(pictures, list(range(5))), "photos.csv"):
+        assert np.array_equal(gtsrb.load(path).features, resized)
+    batch = RNG.integers(0, 256, (3, 48, 64, 3), np.uint8)
+    assert np.array_equal(gtsrb.load(dumped(batch, [0, 1, 2])).features,
+                          [np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS)) for photo in batch])
 
 
 def test_a_pickle_of_python_2_is_read():
@@ -97,33 +133,11 @@ def test_no_tracks_are_claimed_when_the_order_does_not_support_them(spoil):
     assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
 
 
-def photo(path, colour, size=(50, 40)):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-
-
-HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
-
-
 @pytest.fixture
 def authors_copy():
     """Two classes of the authors' training photos, and their test photos with the labels from their own archive."""
-    images = Path("unpacked/GTSRB/Final_Training/Images")
-    for label, tracks in {0: 2, 14: 1}.items():
-        rows = []
-        for track in range(tracks):
-            for frame in range(3):
-                name = f"{track:05}_{frame:05}.ppm"
-                photo(images / f"{label:05}" / name, (label, track, frame))
-                rows.append(f"{name};50;40;5;5;44;34;{label}")
-        (images / f"{label:05}" / f"GT-{label:05}.csv").write_text("\r\n".join([HEADER + ";ClassId", *rows, ""]))
-    images = Path("unpacked-test/GTSRB/Final_Test/Images")
-    for i in range(3):
-        photo(images / f"{i:05}.ppm", (i, i, i))
-    rows = [f"{i:05}.ppm;50;40;5;5;44;34" for i in range(3)]
-    (images / "GT-final_test.test.csv").write_text("\r\n".join([HEADER, *rows, ""]))
-    Path("unpacked-test/GT-final_test.csv").write_text(
-        "\r\n".join([HEADER + ";ClassId", *(f"{row};{40 + i}" for i, row in enumerate(rows)), ""]))
+    copies.class_folders("unpacked/GTSRB/Final_Training/Images")
+    copies.test_photos("unpacked-test/GTSRB/Final_Test/Images", "unpacked-test")
 
 
 @pytest.mark.parametrize("folder", ["unpacked", "unpacked/GTSRB", "unpacked/GTSRB/Final_Training",
@@ -152,51 +166,29 @@ def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
 def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive(authors_copy, place, by):
     csv = Path("unpacked-test/GT-final_test.csv").rename(Path("unpacked-test", place, "GT-final_test.csv"))
     path = csv if by == "csv" else "unpacked-test"
-    features, labels, tracks = gtsrb.load(path)
+    features, labels, tracks = gtsrb.load(path, "test")
     assert labels.tolist() == [40, 41, 42] and tracks is None
-    assert features[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert features[:, 0, 0].tolist() == [[200, 0, 0], [200, 1, 1], [200, 2, 2]]
 
 
 def test_test_photos_without_labels_are_refused_with_advice_where_to_get_them(authors_copy):
-    with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip"):
-        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images")
+    os.remove("unpacked-test/GT-final_test.csv")
+    with pytest.raises(BadInput, match="GT-final_test.test.csv has no column ClassId: .*GTSRB_Final_Test_GT.zip"):
+        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images", "test")
 
 
 @pytest.fixture
 def kaggles_copy():
-    rows = {"Train": [], "Test": []}
-    for label in (3, 20):
-        for frame in range(2):
-            name = f"Train/{label}/{label:05}_00007_{frame:05}.png"
-            photo(Path("kaggle") / name, (label, 7, frame))
-            rows["Train"].append(f"50,40,5,5,44,34,{label},{name}")
-    photo("kaggle/Test/00000.png", (1, 2, 3))
-    rows["Test"].append("50,40,5,5,44,34,16,Test/00000.png")
-    for part, lines in rows.items():
-        Path(f"kaggle/{part}.csv").write_text(
-            "\n".join(["Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path", *lines, ""]))
+    copies.kaggles("kaggle")
 
 
 def test_kaggles_copy_is_read(kaggles_copy):
     features, labels, tracks = gtsrb.load("kaggle")
     assert labels.tolist() == [3, 3, 20, 20] and tracks.tolist() == [3007, 3007, 20007, 20007]
     assert features[:, 9, 9].tolist() == [[3, 7, 0], [3, 7, 1], [20, 7, 0], [20, 7, 1]]
-    features, labels, tracks = gtsrb.load("kaggle/Test.csv")
-    assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [1, 2, 3]
-
-
-def test_a_folder_with_train_p_or_with_only_test_photos_is_read(kaggles_copy):
-    os.remove("kaggle/Train.csv")
-    assert gtsrb.load("kaggle").labels.tolist() == [16]
-    dumped(signs(2), [3, 4], "kaggle/train.p")
-    assert gtsrb.load("kaggle").labels.tolist() == [3, 4]
-
-
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(Path(folder).rglob("*")):
-            archive.write(file, file.relative_to(folder))
-    return path
+    for path, part in (("kaggle", "test"), ("kaggle/Test.csv", "test"), ("kaggle/Test.csv", "train")):
+        features, labels, tracks = gtsrb.load(path, part)
+        assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [200, 0, 0]
 
 
 def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
@@ -207,10 +199,10 @@ def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
         assert np.array_equal(ours, theirs)
     zipped("unpacked-test", gtsrb.TEST_ZIP)
     with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip does not exist"):
-        gtsrb.load(gtsrb.TEST_ZIP)
+        gtsrb.load(gtsrb.TEST_ZIP, "test")
     zipped("labels", gtsrb.TEST_LABELS_ZIP)
-    test = gtsrb.load(gtsrb.TEST_ZIP)
-    assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 0].tolist() == [0, 1, 2]
+    test = gtsrb.load(gtsrb.TEST_ZIP, "test")
+    assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 1].tolist() == [0, 1, 2]
 
 
 def test_a_damaged_archive_is_refused_in_one_sentence(authors_copy):
@@ -243,6 +235,90 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked():
         gtsrb.load("bomb.zip")
 
 
+def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile("photos.zip", "w", method) as archive:
+            archive.writestr("train.p", b"photos")
+        with pytest.raises(BadInput, match="photos.zip is encrypted or compressed in an unusual way: unpack it"):
+            gtsrb.load("photos.zip")
+    zipped("kaggle", "photos.zip")
+    data = bytearray(Path("photos.zip").read_bytes())
+    entry = data.index(b"PK\1\2")
+    data[entry + 8] |= 1  # encrypted
+    Path("photos.zip").write_bytes(data)
+    with pytest.raises(BadInput, match="photos.zip is encrypted"):
+        gtsrb.load("photos.zip")
+
+
+def test_a_pickle_in_a_zip_may_be_larger_than_a_photo_but_not_without_limit():
+    os.mkdir("course")
+    features = np.zeros((4000, 32, 32, 3), np.uint8)
+    features[:, 0, 0, 0] = RNG.integers(0, 256, 4000)
+    dumped(features, np.zeros(4000, int), "course/train.p")
+    assert np.array_equal(gtsrb.load(zipped("course", "course.zip")).features, features)
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("train.p", "w") as file:
+        for _ in range(300):
+            file.write(bytes(1_000_000))
+    with pytest.raises(BadInput, match="bomb.zip holds a file of 300,000,000 bytes, train.p, larger than any of GTSRB's"):
+        gtsrb.load("bomb.zip")
+
+
+@pytest.mark.parametrize("method, claimed", [(zipfile.ZIP_STORED, 18), (zipfile.ZIP_DEFLATED, 22)])  # both sizes, or one
+def test_a_pickle_that_is_smaller_than_its_zip_file_says_takes_no_memory_and_is_refused(method, claimed):
+    with zipfile.ZipFile("train.zip", "w", method) as archive:
+        archive.writestr("train.p", b"\x80\x04\x8e" + (200_000_000).to_bytes(8, "little") + b"photos")
+    data = bytearray(Path("train.zip").read_bytes())
+    for header, start in ((b"PK\3\4", claimed), (b"PK\1\2", claimed + 2)):
+        for place in range(start, 26 if header == b"PK\3\4" else 28, 4):
+            data[data.index(header) + place:data.index(header) + place + 4] = (240_000_000).to_bytes(4, "little")
+    Path("train.zip").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="^train.zip.* is damaged"):
+        gtsrb.load("train.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("header", [b"PK\3\4", b"PK\1\2"])
+def test_a_name_in_a_zip_that_is_not_the_utf_8_it_is_said_to_be_is_refused_in_one_sentence(header):
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.writestr("\xe9.ppm", b"P6")
+    data = bytearray(Path("photos.zip").read_bytes())
+    name = data.index("\xe9".encode(), data.index(header))
+    data[name:name + 2] = b"\xff\xfe"
+    Path("photos.zip").write_bytes(data)
+    for read in (gtsrb.check_zip, gtsrb.load):
+        with pytest.raises(BadInput, match="^photos.zip (is damaged or cut short|has no training photos)"):
+            read("photos.zip")
+
+
+def test_a_zip_whose_files_would_begin_before_it_is_refused_in_one_sentence():
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.writestr("00000.ppm", b"P6")
+    data = bytearray(Path("photos.zip").read_bytes())
+    start = data.index(b"PK\5\6") + 16  # where the directory is said to be
+    data[start:start + 4] = (int.from_bytes(data[start:start + 4], "little") + 5000).to_bytes(4, "little")
+    Path("photos.zip").write_bytes(data)
+    for read in (gtsrb.check_zip, gtsrb.load):
+        with pytest.raises(BadInput, match="^photos.zip is damaged"):
+            read("photos.zip")
+
+
+def test_test_photos_among_the_training_photos_are_refused_from_one_percent_and_told_below(capsys):
+    training = gtsrb.Photos(signs(40), np.zeros(40, int), None)
+    for count, shared, refused in ((100, 1, True), (101, 1, False), (250, 3, True), (250, 2, False), (1, 1, True)):
+        features = np.concatenate([signs(count - shared), training.features[7:7 + shared]])
+        test = gtsrb.Photos(features, np.zeros(count, int), None)
+        sentence = f"test.p: {shared} of its {count} photos are byte for byte among the training photos"
+        if refused:
+            with pytest.raises(BadInput, match=sentence):
+                gtsrb.check_apart(test, "test.p", training)
+        else:
+            gtsrb.check_apart(test, "test.p", training)
+        assert capsys.readouterr().err == (f"{sentence}.\n" if shared and not refused else "")
+
+
 def edit(path, old, new):
     text = Path(path).read_text()
     assert old in text
@@ -259,7 +335,8 @@ def edit(path, old, new):
     (lambda: os.truncate("kaggle/Train.csv", 0) or "kaggle", "Train.csv is empty"),
     (lambda: os.truncate("kaggle/Train.csv", 70) or "kaggle", "without a Filename or Path"),
     (lambda: Path("kaggle/Train.csv").write_bytes(b"\xff\xfe\0" * 9) and "kaggle", "is not a csv file"),
-    (lambda: [os.remove(f"kaggle/{part}.csv") for part in ("Train", "Test")] and "kaggle", "kaggle holds no copy of GTSRB"),
+    (lambda: [os.remove(f"kaggle/{part}.csv") for part in ("Train", "Test")] and "kaggle",
+     "kaggle has no training photos: .*found Meta, Test, Train: name a copy that has them"),
     (lambda: edit("kaggle/Train.csv", "20/00020_00007_00001", "n" * 5000), "without a Filename or Path"),
     (lambda: edit("kaggle/Train.csv", ",20,Train", f",{'9' * 5000},Train"), "has class 9999"),
     (lambda: os.remove("kaggle/Train.csv") or os.mkdir("kaggle/Train.csv") or "kaggle", "Train.csv is a folder"),
@@ -269,6 +346,12 @@ def test_a_damaged_folder_is_refused_in_one_sentence_that_names_the_file(kaggles
     path = spoil()
     with pytest.raises(BadInput, match=sentence):
         gtsrb.load(path)
+
+
+def ragged(*arrays):
+    array = np.empty(len(arrays), object)
+    array[:] = arrays
+    return array
 
 
 def changed(**change):
@@ -283,17 +366,38 @@ BAD = {
     "code": (changed(labels=RunsCode()), "asks to call builtins.exec"),
     "a list": (lambda: Path("train.p").write_bytes(pickle.dumps([1])) and "train.p", "no dict of features and labels"),
     "no labels": (lambda: Path("train.p").write_bytes(pickle.dumps({"features": 1})) and "train.p", "no dict of"),
-    "features of another size": (changed(features=np.zeros((3, 28, 28, 3), np.uint8)), r"\[N, 32, 32, 3\].*28, 28"),
-    "grey features": (changed(features=np.zeros((3, 32, 32), np.uint8)), r"\[N, 32, 32, 3\]"),
-    "float features": (changed(features=np.zeros((3, 32, 32, 3))), "uint8 .*float64"),
+    "tiny features": (changed(features=np.zeros((3, 7, 40, 3), np.uint8)), r"features must be .*8 pixels or more .*7, 40"),
+    "a tiny photo in a list": (changed(features=[*signs(2), signs(1)[0, :5]]), r"features\[2\] must be .*8 pixels or more"),
+    "grey features": (changed(features=np.zeros((3, 32, 32), np.uint8)), r"in colour, .* not grey ones, uint8 \(3, 32, 32\)"),
+    "grey features [N, 32, 32, 1]": (changed(features=np.zeros((3, 32, 32, 1), np.uint8)), "in colour, .* not grey ones"),
+    "a grey photo in a list": (changed(features=[*signs(2), signs(1)[0, :, :, 0]]), r"features\[2\] must be in colour"),
+    "float features from 0 to 1": (changed(features=signs(3) / 255), "bytes, .* not float64 from 0.* to 1: multiply by 255"),
+    "standardised features": (changed(features=signs(3) / np.float32(70) - 2), "bytes, .* not float32 from -2 to 1.6"),
+    "NaN features": (changed(features=np.full((3, 32, 32, 3), np.nan)), "bytes, .* not float64 from nan"),
+    "transparent features": (changed(features=np.zeros((3, 32, 32, 4), np.uint8)), r"RGB photos, .* uint8 \(3, 32, 32, 4\)"),
+    "channels first": (changed(features=np.zeros((3, 3, 32, 32), np.uint8)), r"RGB photos, .* not uint8 \(3, 3, 32, 32\)"),
     "object features": (changed(features=np.array([None] * 3)), "array of objects"),
-    "text for features": (changed(features="photos"), "uint8 .*str"),
+    "ragged features": (changed(features=ragged(signs(1)[0], signs(1)[0, :20], signs(1)[0, :, :20])),
+                        "array of objects .*as NumPy makes of arrays whose shapes differ: save those as a list"),
+    "text for features": (changed(features="photos"), "features must be an array or a list, not str"),
+    "text in a list": (changed(features=["photos"] * 3), r"features\[0\] must be an array, .* not str"),
+    "a photo again and again": (changed(features=[signs(1)[0]] * 300_001, labels=[0] * 300_001), "300,001 photos, too many"),
     "label 43": (changed(labels=np.array([0, 43, 1])), r"labels\[1\] is 43"),
     "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
-    "an enormous label": (changed(labels=[0, 1, 10**30]), "far outside"),
-    "float labels": (changed(labels=np.array([0.0, 1, 2])), "integers .*float64"),
+    "an enormous label": (changed(labels=[0, 1, 10**30]), r"labels\[2\] is 1e\+30"),
+    "a label beyond all floats": (changed(labels=[0, 1, 10**400]), "whole numbers .*from 0 to 42"),
+    "a broken label": (changed(labels=np.array([0.0, 1.5, 2])), r"labels\[1\] is 1.5, but GTSRB's classes are 0 to 42"),
+    "a label that is no number": (changed(labels=[0, float("nan"), 2]), r"labels\[1\] is nan"),
     "object labels": (changed(labels=np.array([0, 1, None])), "array of objects"),
-    "one-hot labels": (changed(labels=np.eye(3, 43, dtype=int)), r"integers .*\(3, 43\)"),
+    "names for labels": (changed(labels=["stop", "yield", "stop"]), r"whole numbers .* but labels\[0\] is str"),
+    "true and false for labels": (changed(labels=np.array([True, False, True])), r"whole numbers .* not bool \(3,\)"),
+    "one-hot labels of ten classes": (changed(labels=np.eye(3, 10)), r"one-hot rows \[N, 43\], not float64 \(3, 10\)"),
+    "a row of two ones": (changed(labels=np.eye(3, 43) + np.eye(3, 43, 1)), r"labels\[0\] must be a one-hot row"),
+    "a row of zeros": (changed(labels=np.eye(3, 43, -1, dtype=bool)), r"labels\[0\] must be a one-hot row"),
+    "probabilities": (changed(labels=np.full((3, 43), 1 / 43)), r"labels\[0\] must be a one-hot row"),
+    "numbers and rows": (changed(labels=[0, [1], 2]), "whole numbers .* or one-hot rows"),
+    "rows of two lengths": (changed(labels=[[0], [1], np.eye(43)[2]]), "whole numbers .* or one-hot rows"),
+    "a single number": (changed(labels=np.array(3)), r"labels must be an array or a list, not int64 \(\)"),
     "a different number of labels": (changed(labels=np.array([0, 1])), "3 features but 2 labels"),
     "nothing": (changed(features=signs(0), labels=np.zeros(0, int)), "holds no photos"),
 }

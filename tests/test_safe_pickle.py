@@ -201,3 +201,20 @@ def test_a_small_file_cannot_fill_the_memory_by_reusing_its_bytes(again):
     data = b"T\x10'\0\0" + b"a" * 10000 + b"q\x020"
     with pytest.raises(BadInput, match="more array data than the file holds"):
         load(instructions(text, data, again * 1000, b"N"))
+
+
+def test_a_pickle_of_too_many_objects_is_refused_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(safe_pickle._Counted, "left", 1000)
+    assert load(instructions(b"]" * 998)) == []
+    with pytest.raises(BadInput, match="^the file holds millions of objects where arrays belong"):
+        load(instructions(b"]" * 999))
+
+
+def test_a_size_is_believed_only_as_far_as_there_are_bytes():
+    data = pickle.dumps(ARRAYS, 4)
+    assert_equal(safe_pickle.load(io.BytesIO(data), "the file", len(data)), ARRAYS)
+    for size in (len(data) - 1, 10):
+        with pytest.raises(BadInput, match="^the file is damaged"):
+            safe_pickle.load(io.BytesIO(data), "the file", size)
+    with pytest.raises(BadInput, match="^the file is damaged"):
+        safe_pickle.load(io.BytesIO(data[:-1]), "the file", 10**9)

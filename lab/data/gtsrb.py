@@ -1,27 +1,33 @@
 """The German Traffic Sign Recognition Benchmark (GTSRB), read from any of its common copies.
 
-- `train.p`, `valid.p`, `test.p`: pickled dicts with `features` uint8 [N, 32, 32, 3] and `labels` [N];
+- `train.p`, and the course's `train.p`, `valid.p` and `test.p`: pickled dicts with `features` uint8 [N, 32, 32, 3] and
+  `labels` [N];
 - the authors' folders `Final_Training/Images/000CC/` and `Final_Test/Images/`, with their `GT-*.csv`;
-- Kaggle's folder with `Train.csv` and `Test.csv`;
-- the authors' archives, `GTSRB_Final_Training_Images.zip` and so on, without unpacking them.
+- torchvision's folders `Training/000CC/` and `Final_Test/Images/`, with the same csv files;
+- Kaggle's folder with `Train.csv` and `Test.csv`.
+
+Each may be in a folder or in a zip file, which is not unpacked, and there also one folder deeper.
 """
 
 import contextlib
 import csv
+import functools
 import hashlib
 import itertools
+import os
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from lab import files, safe_pickle
 from lab.data import photos
 from lab.files import BadInput, shorten
+from lab.progress import progress
 
 CLASSES = 43
 TRAIN_ZIP = "GTSRB_Final_Training_Images.zip"
@@ -34,9 +40,16 @@ FRAMES = 30  # photos in a track: frames of one physical sign, filmed while driv
 _MOST_TRACKS = 75  # in a class: class 2 has 75
 _MOST_MISSING = 2  # photos in a class: class 33 lacks one, and a copy may have lost one more
 
-_LARGEST_IN_ZIP = 10_000_000  # bytes: the authors' photos have up to 200,000, their csv files fewer than 2,000,000
+_TRAINING_PHOTOS = 39_209
+_MOST_RESIZED = 300_000  # photos: 0.9 GB when they are 32x32, whatever little they take in the file
 
-# Where the authors' photos and csv files may be below the folder that the user names.
+_LARGEST_IN_ZIP = 10_000_000  # bytes: the authors' photos have up to 200,000, the csv files fewer than 3,000,000
+_LARGEST_PICKLE_IN_ZIP = 250_000_000  # bytes: train.p has 120 million, in old protocols 180 million
+
+_PARTS = {"train": "training photos", "valid": "validation photos", "test": "test photos"}
+_FILES = {"train": ("train.p", "Train.csv"), "valid": ("valid.p",), "test": ("test.p", "Test.csv")}  # the course's, Kaggle's
+_LISTS = {"train": ("000CC/GT-000CC.csv",), "valid": (), "test": ("GT-final_test.csv",)}  # the authors' and torchvision's
+# Where the authors' and torchvision's files of a part may be below a copy's folder.
 _PLACES = ("", "Images", "{part}", "{part}/Images", "GTSRB", "GTSRB/{part}", "GTSRB/{part}/Images")
 
 
@@ -54,37 +67,54 @@ def find(source="auto"):
     return path
 
 
-def load(path, prefer="train"):
-    """Load the Photos at `path`.
+def load(path, part="train"):
+    """Load the Photos of one part of the copy at `path`.
 
-    path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's copy; one csv file in such a folder, with
-        the photos beside it; or one of the authors' archives (the test photos need the archive of labels beside them).
-    prefer: "train" or "test", which to load from a folder that has both.
+    path: a folder or a zip file with a copy of GTSRB (the authors' archive of test photos needs their archive of labels
+        beside it); or one pickle, or one csv file with the photos beside it.
+    part: "train", "valid" or "test". One pickle or csv file is whatever part it is said to be, except that "valid" then is
+        valid.p beside it.
 
     The tracks come from the file names of training photos. For a train.p they come from the order of the photos, if
     that is GTSRB's order; each class may then lack up to two photos (in the original, class 33 lacks one).
 
-    Photo files are resized to 32x32 whole, whatever their shape, as in train.p. Raises BadInput for a copy that is
-    missing, damaged, incomplete or not GTSRB, or that tries to run code.
+    Photos are resized to 32x32 whole, whatever their shape, as in train.p. In a pickle, the features may be a list of
+    arrays, and the labels a list, whole floats, one-hot rows [N, 43], or [N, 1].
+
+    Raises BadInput for a copy that is missing, damaged, incomplete or not GTSRB, that tries to run code, that lacks the
+    part or has it twice.
     """
     path = Path(path)
-    if path.is_dir():
-        return _load_folder(path, ("test", "train") if prefer == "test" else ("train", "test"))
-    path = files.check(path, "GTSRB's photos")
-    if zipfile.is_zipfile(path):
-        return _load_zip(path)
-    return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
+    with _opened(path) as folder:
+        if folder is not None:
+            return _load_part(folder, part, path)
+        return _load_file(files.check(path.with_name("valid.p"), "GTSRB's validation photos") if part == "valid" else path)
 
 
 def split(data, how, path):
-    """Split `data`, Photos: the indices of the training and of the validation photos, int64 arrays.
+    """Split `data`, Photos: the photos, and the indices of those for training and of those for validation, int64 arrays.
 
-    how: "random", the lab's split, or "track". path: the source of the photos, for messages; None for drawn signs.
+    how: "random", the lab's split; "track"; or "given": then the photos of valid.p are added to the end of `data`, to
+        validate with.
+    path: the copy that the photos come from, as in `load`; None for drawn signs.
 
-    Raises BadInput for a single photo, or if `track_split` raises it.
+    Raises BadInput for a single photo, for a valid.p that is not there or shares photos with `data`, or if `track_split`
+    raises it.
     """
+    valid = path and _valid(path)
+    if how == "given":
+        if not valid:
+            raise BadInput(f"{path or 'builtin'} comes without a valid.p, on which --split given validates: use --split random "
+                           "or --split track")
+        given = load(path, "valid")
+        check_apart(given, valid, data)
+        rows = np.arange(len(data.labels) + len(given.labels))
+        data = Photos(np.concatenate([data.features, given.features]), np.concatenate([data.labels, given.labels]), None)
+        return data, rows[:-len(given.labels)], rows[-len(given.labels):]
+    if valid:
+        files.notice(f"{valid} is there and not used: --split given validates on it.")
     if how == "track":
-        return track_split(data.tracks, path or "builtin")
+        return data, *track_split(data.tracks, path or "builtin")
     training, validation = random_split(len(data.labels))
     if not len(training):
         raise BadInput(f"{path} holds one photo, but training and validation need one each: use more photos")
@@ -94,7 +124,7 @@ def split(data, how, path):
     elif path:
         files.notice("If these photos include several frames of one sign, as GTSRB's do, the accuracy of the random split is "
                      "optimistic; their order does not show which frames belong together.")
-    return training, validation
+    return data, training, validation
 
 
 def random_split(count):
@@ -131,12 +161,32 @@ def track_split(tracks, path):
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
-def identity(data, path):
-    """A fingerprint of `data`, Photos read from `path` (None for drawn signs): {"name", "sha256"}."""
+def check_apart(held_out, name, training):
+    """Raise BadInput if 1% or more of the Photos `held_out` are byte for byte among those of `training`; tell of fewer.
+
+    name: where the photos `held_out` come from, for messages.
+    """
+    known = {hashlib.sha256(photo).digest() for photo in training.features}
+    shared = sum(hashlib.sha256(photo).digest() in known for photo in held_out.features)
+    count = len(held_out.features)
+    sentence = f"{name}: {shared:,} of its {count:,} photos are byte for byte among the training photos"
+    if 100 * shared >= count:
+        raise BadInput(f"{sentence}, so they only test what was memorised: name other photos")
+    if shared:
+        files.notice(f"{sentence}.")
+
+
+def identity(data, path, training=None):
+    """A fingerprint of `data`, Photos read from `path` (None for drawn signs): {"name", "sha256"}.
+
+    training: int64 [N], the rows to train on if the photos do not determine them, as with a given split.
+    """
     digest = hashlib.sha256(data.features)
     digest.update(data.labels)
     if data.tracks is not None:  # they determine the split by tracks
         digest.update(data.tracks)
+    if training is not None:
+        digest.update(training)
     return {"name": path.name if path else "builtin", "sha256": digest.hexdigest()}
 
 
@@ -146,37 +196,101 @@ def sign_names():
         return [row["SignName"] for row in csv.DictReader(file)]
 
 
+def _load_file(path):
+    """The Photos in one file: a pickle, or a csv file, whose photos are beside it or where test photos are below it."""
+    return _load_photos([path], path.parent) if path.name.lower().endswith(".csv") else _load_pickle(path)
+
+
 def _load_pickle(path):
+    path = files.check(path, "GTSRB's photos")
+    size = None if isinstance(path, Path) else path.root.getinfo(path.at).file_size
     with path.open("rb") as file:
-        data = safe_pickle.load(file, path)
+        data = safe_pickle.load(file, path, size)
     if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
         raise BadInput(f"{path} is not a GTSRB file like train.p: it holds no dict of features and labels")
-    features = data["features"]
-    if not isinstance(features, np.ndarray) or features.dtype != np.uint8 or features.shape[1:] != (32, 32, 3):
-        kind = f"{features.dtype} {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
-        raise BadInput(f"{path}: features must be uint8 [N, 32, 32, 3], not {kind}")
-    labels = _check_labels(data["labels"], path)
+    features, labels = data["features"], data["labels"]
+    for name, value in (("features", features), ("labels", labels)):
+        if not (isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim):
+            raise BadInput(f"{path}: {name} must be an array or a list, not {_kind(value)}")
     if len(features) != len(labels):
         raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
-    features = np.ascontiguousarray(features)
+    if not len(labels):
+        raise BadInput(f"{path} holds no photos")
+    features, labels = _check_features(features, path), _check_labels(labels, path)
     return Photos(features, labels, _tracks_in_order(features, labels))
 
 
+def _kind(value):
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _check_features(features, path):
+    """`features`, an array or a list of arrays, as uint8 [N, 32, 32, 3]; photos of other sizes are resized."""
+    if isinstance(features, np.ndarray):
+        _check_pixels(features, features.shape[1:], f"{path}: features")
+        if features.shape[1:] == (32, 32, 3):
+            return np.ascontiguousarray(features)
+    else:
+        for i, photo in enumerate(features):
+            if not isinstance(photo, np.ndarray):
+                raise BadInput(f"{path}: features[{i}] must be an array, uint8 [height, width, 3], not {_kind(photo)}")
+            _check_pixels(photo, photo.shape, f"{path}: features[{i}]")
+    if len(features) > _MOST_RESIZED:
+        raise BadInput(f"{path} has {len(features):,} photos, too many to resize: save them as uint8 [N, 32, 32, 3]")
+    signs = np.empty((len(features), 32, 32, 3), np.uint8)
+    for i, photo in enumerate(progress(features, "Resizing photos", unit="photo")):
+        signs[i] = photos.as_sign(photo)
+    return signs
+
+
+def _check_pixels(array, shape, name):
+    """Raise BadInput, beginning with `name`, unless `array` is uint8 and holds RGB photos, each of `shape`."""
+    if len(shape) == 2 or shape[2:] == (1,):
+        raise BadInput(f"{name} must be in colour, RGB photos [height, width, 3], not grey ones, {_kind(array)}: save the "
+                       "photos before they are made grey")
+    if array.dtype != np.uint8 and array.size:
+        low, high = float(array.min()), float(array.max())
+        advice = "multiply by 255 and round" if 0 <= low and high <= 1 else "save the photos before they are converted"
+        raise BadInput(f"{name} must be bytes, uint8 from 0 to 255, not {array.dtype} from {low:.4g} to {high:.4g}: {advice}")
+    if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < photos.SMALLEST:
+        raise BadInput(f"{name} must be RGB photos, uint8 [height, width, 3], of {photos.SMALLEST} pixels or more on each "
+                       f"side, not {_kind(array)}")
+
+
 def _check_labels(labels, path):
-    if isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels):
+    """`labels`, an array or a list of whole numbers [N], or [N, 1], or one-hot rows [N, 43], as int64 [N]."""
+    wanted = f"{path}: labels must be whole numbers [N] or one-hot rows [N, {CLASSES}]"
+    if not isinstance(labels, np.ndarray):
+        for i, label in enumerate(labels):
+            if not (_is_number(label) or _is_row(label)):
+                raise BadInput(f"{wanted}, but labels[{i}] is {_kind(label)}")
         try:
-            labels = np.array(labels, np.int64)
-        except OverflowError as error:
-            raise BadInput(f"{path}: labels hold a number far outside GTSRB's classes, 0 to {CLASSES - 1}") from error
-    elif not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
-        kind = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
-        raise BadInput(f"{path}: labels must be integers [N], not {kind}")
-    if not len(labels):
-        raise BadInput(f"{path} holds no photos")
-    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+            labels = np.array(labels, np.float64)
+        except (OverflowError, ValueError, TypeError) as error:  # an enormous number; both numbers and rows
+            raise BadInput(f"{wanted}, from 0 to {CLASSES - 1}") from error
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and labels.shape[1] == CLASSES:
+        wrong = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1) | (np.count_nonzero(labels, axis=1) != 1))
+        if len(wrong):
+            raise BadInput(f"{path}: labels[{wrong[0]}] must be a one-hot row, a single 1 among zeros")
+        return labels.argmax(axis=1)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
+        raise BadInput(f"{wanted}, not {_kind(labels)}")
+    wrong = np.flatnonzero(~((labels >= 0) & (labels < CLASSES) & (labels == np.floor(labels))))
     if len(wrong):
-        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]}, but GTSRB's classes are 0 to {CLASSES - 1}")
+        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]:g}, but GTSRB's classes are 0 to {CLASSES - 1}")
     return labels.astype(np.int64)
+
+
+def _is_number(label):
+    return isinstance(label, (int, float, np.number))
+
+
+def _is_row(label):
+    if isinstance(label, np.ndarray):
+        return label.shape in ((1,), (CLASSES,)) and label.dtype.kind in "iufb"
+    return isinstance(label, (list, tuple)) and len(label) in (1, CLASSES) and all(map(_is_number, label))
 
 
 def _tracks_in_order(features, labels):
@@ -230,35 +344,125 @@ def _track_numbers(step):
     return np.searchsorted(max(candidates, key=lambda end: contrast[end].sum()), np.arange(count))
 
 
-def _load_folder(folder, parts, root=None):
-    """The Photos of the first of `parts`, "train" and "test" in some order, that `folder` has; `root`: see `_load_photos`."""
-    for part in parts:
-        if (folder / f"{part}.p").exists():
-            return _load_pickle(files.check(folder / f"{part}.p", "GTSRB's photos"))
-        csv_files = _csv_files(folder, part)
-        if csv_files:
-            return _load_photos(csv_files, root)
-    raise BadInput(f"{folder} holds no copy of GTSRB: no train.p, no GT-*.csv (the authors' copy) and no Train.csv (Kaggle's)")
+@contextlib.contextmanager
+def _opened(path):
+    """`path` as a folder: a Path, or a zipfile.Path for a zip file; None for any other file."""
+    if path.is_dir():
+        yield path
+    elif zipfile.is_zipfile(files.check(path, "GTSRB's photos")):
+        with _open_zip(path) as archive:
+            yield zipfile.Path(archive)
+    else:
+        yield None
 
 
-def _csv_files(folder, part):
-    """The csv files that list the photos of one part, "train" or "test", of the copy in `folder`; [] if there are none."""
-    kaggle = folder / f"{part.title()}.csv"
-    if kaggle.exists():
-        return [kaggle]
-    if part == "test":
-        return [folder / place.format(part="Final_Test") / name
-                for name in ("GT-final_test.csv", "GT-final_test.test.csv")  # with labels, without labels
-                for place in _PLACES if (folder / place.format(part="Final_Test") / name).exists()][:1]
-    own = folder / f"GT-{folder.name}.csv"  # the folder of one class
-    if own.exists():
-        return [own]
-    for place in _PLACES:
-        images = folder / place.format(part="Final_Training")
-        classes = sorted(path.name for path in images.iterdir() if re.fullmatch(r"\d{5}", path.name)) if images.is_dir() else []
-        if classes:
-            return [images / label / f"GT-{label}.csv" for label in classes]
-    return []
+def _load_part(folder, part, path):
+    """The Photos of `part` in `folder`, which is `path` as a folder."""
+    found = _found(folder, part, path)
+    if not found:
+        others = [f"the {_PARTS[other]} ({where})" for other in _PARTS for where, _ in _found(folder, other, path)]
+        names = sorted(item.name for item in folder.iterdir() if not _is_junk(item.name))
+        looked_for = " or ".join(_FILES[part] + _LISTS[part])
+        raise BadInput(f"{path} has no {_PARTS[part]}: looked there and one folder deeper for {looked_for}, found "
+                       f"{' and '.join(others) or shorten(', '.join(names)) or 'nothing'}: name a copy that has them")
+    if len(found) > 1:
+        advice = "name one of them" if folder is path else "unpack it, and name one of them"
+        raise BadInput(f"{path} has the {_PARTS[part]} twice, {found[0][0]} and {found[1][0]}: {advice}")
+    return found[0][1]()
+
+
+def _valid(path):
+    """Where valid.p is, as a str: in the copy `path`, or beside it if that is one pickle; None if there is none."""
+    with _opened(path) as folder:
+        if folder is not None:
+            found = _found(folder, "valid", path)
+            return str(found[0][0]) if found else None
+    beside = path.with_name("valid.p")
+    return str(beside) if beside.exists() and beside != path and path.suffix.lower() != ".csv" else None
+
+
+def _found(folder, part, path):
+    """The places of `part` in `folder`, which is `path` as a folder: pairs of the place and a function that loads it."""
+    found = [(file, functools.partial(_load_file, file))
+             for copy in _copies(folder) for name in _FILES[part] if (file := copy / name).exists()]
+    if part == "train":
+        own = folder / f"GT-{folder.name}.csv"
+        if re.fullmatch(r"\d{5}", folder.name) and own.exists():  # the folder of one class
+            found.append((own, functools.partial(_load_file, own)))
+        found += [(place, functools.partial(_load_classes, place))
+                  for place in _places(folder, "Final_Training", "Training") if _classes(place)]
+    elif part == "test":
+        whole, others = _test_lists(folder, path)
+        found += [(file, functools.partial(_load_photos, [file], folder)) for file in whole]
+        if others and not found:  # reading one of them says what is missing
+            load_other = functools.partial(_load_photos, others[:1], folder)
+            if folder is not path and others[0].name == "GT-final_test.test.csv":  # the authors' archive, without labels
+                load_other = functools.partial(_load_with_labels, folder, path.with_name(TEST_LABELS_ZIP))
+            found = [(others[0], load_other)]
+    return found
+
+
+def _test_lists(folder, path):
+    """The csv files of test photos for `folder`, which is `path` as a folder: those with labels and photos, and the others."""
+    places = _places(folder, "Final_Test")
+    below = [file for place in places if (file := place / "GT-final_test.csv").exists()]
+    above = [file for place in (_above(path) if folder is path else []) if (file := place / "GT-final_test.csv").exists()]
+    unlabelled = [file for place in places if (file := place / "GT-final_test.test.csv").exists()]
+    whole = {}
+    for file in below + above:
+        listed = _rows(file)
+        if _photo_folder(file, listed, folder):
+            whole.setdefault(tuple(listed), file)  # some copy the file to its photos as well
+    return list(whole.values()), below + unlabelled
+
+
+def _load_with_labels(photo_folder, labels_path):
+    """The Photos in the authors' archive of test photos, `photo_folder`, and in the zip file of their labels, `labels_path`."""
+    with _open_zip(files.check(labels_path, "the labels of GTSRB's test photos")) as archive:
+        _, labels = _test_lists(zipfile.Path(archive), labels_path)
+        if not labels:
+            raise BadInput(f"{labels_path} holds no GT-final_test.csv: get it again")
+        return _load_photos(labels[:1], photo_folder)
+
+
+def _copies(folder):
+    """The folders in which a copy may begin: `folder` and the folders in it."""
+    below = sorted((item for item in folder.iterdir() if not _is_junk(item.name)), key=lambda item: item.name)
+    return _folders([folder, *(item for item in below if not isinstance(item, Path) or os.access(item, os.R_OK | os.X_OK))])
+
+
+def _folders(paths):
+    """Those of `paths` that are folders, each once: a link, or another case in its name, may lead to the same one again."""
+    distinct = {}
+    for path in paths:
+        if path.is_dir():
+            distinct.setdefault(os.stat(path)[1:3] if isinstance(path, Path) else str(path), path)
+    return list(distinct.values())
+
+
+def _is_junk(name):
+    """Whether an archiver or a file manager has added the file or folder `name`, as macOS and Windows do."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _places(folder, *names):
+    """The folders below `folder` where a copy may have what the authors have in a folder of one of the `names`."""
+    return _folders([copy / place.format(part=name) for copy in _copies(folder) for name in names for place in _PLACES])
+
+
+def _above(folder):
+    """The folders above `folder` where the csv file of its test photos may be: torchvision has it beside the folder GTSRB."""
+    folder = folder.absolute()
+    while folder.name in ("Images", "Final_Test", "GTSRB"):
+        folder = folder.parent
+        yield folder
+
+
+def _classes(folder):
+    """The names of the class folders in `folder`, such as "00014"; [] if it has none."""
+    if not any((folder / f"{label:05}").is_dir() for label in range(CLASSES)):  # quick, also in a zip file with 50,000 photos
+        return []
+    return sorted(item.name for item in folder.iterdir() if re.fullmatch(r"\d{5}", item.name))
 
 
 def check_zip(path):
@@ -273,57 +477,64 @@ def _open_zip(path):
     """Open the zip file `path`. Raises BadInput for damage, even if found later in the `with` block, and for huge files."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
         raise BadInput(f"{path} is damaged or cut short: get it again") from error
     try:
         with archive:
-            if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in archive.infolist()):
-                raise BadInput(f"{path} uses a different compression than GTSRB's archives: get it again")
-            huge = next((member for member in archive.infolist() if member.file_size > _LARGEST_IN_ZIP), None)
-            if huge:
-                raise BadInput(f"{path} holds a file of {huge.file_size:,} bytes, larger than any of GTSRB's: get it again")
+            for member in archive.infolist():
+                if member.header_offset < 0 or member.header_offset + member.compress_size > os.path.getsize(path):
+                    raise zipfile.BadZipFile
+                largest = _LARGEST_PICKLE_IN_ZIP if member.filename.endswith(".p") else _LARGEST_IN_ZIP
+                if member.file_size > largest:
+                    raise BadInput(f"{path} holds a file of {member.file_size:,} bytes, {shorten(member.filename)}, larger "
+                                   "than any of GTSRB's: unpack it, if you trust it, and name the folder")
+                if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise BadInput(f"{path} is encrypted or compressed in an unusual way: unpack it and name the folder")
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError, struct.error) as error:
         raise BadInput(f"{path} is damaged or cut short: get it again") from error
 
 
-def _load_zip(path):
-    """The Photos in one of the authors' archives, read without unpacking it."""
-    with _open_zip(path) as archive:
-        root = zipfile.Path(archive)
-        if not any("Final_Test/" in name for name in archive.namelist()):
-            return _load_folder(root, ("train",))
-        labels_path = files.check(path.with_name(TEST_LABELS_ZIP), "the labels of GTSRB's test photos")
-        with _open_zip(labels_path) as labels:
-            return _load_folder(zipfile.Path(labels), ("test",), root)
+def _load_classes(folder):
+    """The Photos in the class folders of `folder`."""
+    data = _load_photos([folder / label / f"GT-{label}.csv" for label in _classes(folder)])
+    if folder.name == "Training" and len(data.labels) < _TRAINING_PHOTOS:
+        files.notice(f"{folder} is torchvision's copy, which has an older training part: {len(data.labels):,} photos, not "
+                     f"{_TRAINING_PHOTOS:,}.")
+    return data
 
 
-def _load_photos(csv_files, root=None):
-    """The Photos listed in `csv_files`. The photo files are below `root`, or beside each csv file if it is None."""
-    rows = [row for path in csv_files for row in _rows(path, root)]
+def _load_photos(csv_files, folder=None):
+    """The Photos listed in `csv_files`. The photo files are beside each csv file, or where `folder` has its test photos."""
+    rows = []
+    for path in csv_files:
+        listed = _rows(path)
+        beside = _photo_folder(path, listed, folder) or path.parent
+        rows += [(beside / name, label, track) for name, label, track in listed]
     if not rows:
         raise BadInput(f"{csv_files[0]} lists no photos")
     features = np.empty((len(rows), 32, 32, 3), np.uint8)
-    for i, (path, _, _) in enumerate(tqdm(rows, "Reading photos", unit="photo", disable=None, leave=False)):
+    for i, (path, _, _) in enumerate(progress(rows, "Reading photos", unit="photo")):
         features[i] = photos.read_sign(path)
     labels, tracks = (np.array(column, object) for column in list(zip(*rows))[1:])
     return Photos(features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
 
 
-def _rows(path, root):
-    """Path, label and track (or None) of each photo listed in the csv file `path`."""
+def _photo_folder(path, listed, folder):
+    """The folder of the photos `listed` in the csv file `path`: its own, or one in `folder` for test photos, or None."""
+    places = [path.parent, *(_places(folder, "Final_Test") if folder else [])]
+    return next((place for place in places if listed and (place / listed[0][0]).exists()), None)
+
+
+def _rows(path):
+    """File name, label and track (or None) of each photo listed in the csv file `path`."""
     try:
         with files.check(path, "GTSRB's list of photos").open("r", encoding="utf-8-sig", newline="") as file:
             delimiter = ";" if ";" in file.readline() else ","
             file.seek(0)
-            rows = [_row(row, path) for row in csv.DictReader(file, delimiter=delimiter)]
+            return [_row(row, path) for row in csv.DictReader(file, delimiter=delimiter)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} is not a csv file: get it again") from error
-    # The labels of the test photos come in a separate archive; once unpacked, its csv file is above the photos' folder.
-    root = root or path.parent
-    folders = [root / place.format(part="Final_Test") for place in _PLACES]
-    folder = next((folder for folder in folders if rows and (folder / rows[0][0]).exists()), root)
-    return [(folder / name, label, track) for name, label, track in rows]
 
 
 def _row(row, path):

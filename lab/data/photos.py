@@ -70,7 +70,12 @@ def read_caffe(path):
 
 def read_sign(path):
     """Read the photo `path` as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
-    return _resize(read(path), 32)
+    return as_sign(read(path))
+
+
+def as_sign(photo):
+    """`photo`, uint8 [H, W, 3], as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
+    return _resize(photo, 32)
 
 
 def _resize(photo, side):

@@ -13,11 +13,13 @@ def parse(arguments=None):
     """
     parser = command_line.parser("Train a layer that names 43 traffic signs on top of AlexNet's fc7, which stays frozen.")
     parser.add_argument("--data", type=command_line.existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
-                        help="GTSRB's photos: train.p, or a folder or archive of the authors' or Kaggle's copy; builtin: signs "
-                             "that the lab draws; auto (default): train.p if it is here, else fetched, else builtin")
-    parser.add_argument("--split", choices=["random", "track"], default="random",
+                        help="GTSRB's photos: train.p, or a folder or zip file of the authors', torchvision's, Kaggle's or the "
+                             "course's copy; builtin: signs that the lab draws; auto (default): train.p if it is here, else "
+                             "fetched, else builtin")
+    parser.add_argument("--split", choices=["random", "track", "given"], default="random",
                         help="which third of the photos to validate with, instead of training on it: random (default), as in "
-                             "2016, or whole tracks, which shows how well signs are read that training never saw")
+                             "2016, or whole tracks, which shows how well signs are read that training never saw; given: "
+                             "validate with the photos of valid.p, and train on all others")
     parser.add_argument("--test", type=command_line.existing(), metavar="PATH",
                         help="test the finished layer on these photos: test.p, or any other copy of GTSRB; the result is also "
                              "written to metrics.json in the model's folder")

@@ -30,8 +30,8 @@ def main(arguments=None):
     with Run.open(args.model, args.resume, args.overwrite) as run:
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
-        data = gtsrb.load(data_path) if data_path else drawn_signs.load()
-        test = gtsrb.load(args.test, prefer="test") if args.test else None
+        data = gtsrb.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
+        test = gtsrb.load(args.test, prefer="test", skip_bad=args.skip_bad) if args.test else None
 
         # Split them: the rows to train on, and those to validate with.
         training, validation = gtsrb.split(data, args.split, data_path)

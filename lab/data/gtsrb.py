@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lab import files, safe_pickle
 from lab.data import photos
-from lab.files import BadInput, shorten
+from lab.files import BadInput, DiskError, shorten
 
 CLASSES = 43
 TRAIN_ZIP = "GTSRB_Final_Training_Images.zip"
@@ -46,6 +46,10 @@ class Photos(NamedTuple):
     tracks: Optional[np.ndarray]  # int64 [N], 1000 * label + number of the track in its class, or None if unknown
 
 
+class _Incomplete(Photos):
+    bad = ()  # what is wrong with the photos that are missing here, a sentence each
+
+
 def find(source="auto"):
     """The Path that `source` names. "auto" finds TRAINING in the working directory or beside the code, or raises BadInput."""
     path = files.find(TRAINING) if source == "auto" else Path(source)
@@ -54,20 +58,31 @@ def find(source="auto"):
     return path
 
 
-def load(path, prefer="train"):
+def load(path, prefer="train", skip_bad=False):
     """Load the Photos at `path`.
 
     path: a train.p, valid.p or test.p; a folder of the authors' or Kaggle's copy; one csv file in such a folder, with
         the photos beside it; or one of the authors' archives (the test photos need the archive of labels beside them).
     prefer: "train" or "test", which to load from a folder that has both.
+    skip_bad: whether to leave out photo files that cannot be used, and say how many they are.
 
     The tracks come from the file names of training photos. For a train.p they come from the order of the photos, if
     that is GTSRB's order; each class may then lack up to two photos (in the original, class 33 lacks one).
 
     Photo files are resized to 32x32 whole, whatever their shape, as in train.p. Raises BadInput for a copy that is
-    missing, damaged, incomplete or not GTSRB, or that tries to run code.
+    missing, damaged, incomplete or not GTSRB, or that tries to run code, and DiskError, a BadInput too, if the disk fails.
     """
-    path = Path(path)
+    data = _load(Path(path), prefer)
+    if isinstance(data, _Incomplete):
+        count = f"{len(data.bad):,} of {len(data.bad) + len(data.labels):,} photos in {path} cannot be used"
+        if not skip_bad:
+            raise BadInput(f"{data.bad[0]} ({count}: train_feature_extraction.py --skip-bad leaves them out)")
+        files.notice(f"{count} and are left out, the first because {data.bad[0]}.")
+        return Photos(*data)
+    return data
+
+
+def _load(path, prefer):
     if path.is_dir():
         return _load_folder(path, ("test", "train") if prefer == "test" else ("train", "test"))
     path = files.check(path, "GTSRB's photos")
@@ -147,7 +162,7 @@ def sign_names():
 
 
 def _load_pickle(path):
-    with path.open("rb") as file:
+    with files.reading(path) as file:
         data = safe_pickle.load(file, path)
     if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
         raise BadInput(f"{path} is not a GTSRB file like train.p: it holds no dict of features and labels")
@@ -272,7 +287,9 @@ def check_zip(path):
 def _open_zip(path):
     """Open the zip file `path`. Raises BadInput for damage, even if found later in the `with` block, and for huge files."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(files.reading(path))
+    except DiskError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is damaged or cut short: get it again") from error
     try:
@@ -304,10 +321,23 @@ def _load_photos(csv_files, root=None):
     if not rows:
         raise BadInput(f"{csv_files[0]} lists no photos")
     features = np.empty((len(rows), 32, 32, 3), np.uint8)
-    for i, (path, _, _) in enumerate(tqdm(rows, "Reading photos", unit="photo", disable=None, leave=False)):
-        features[i] = photos.read_sign(path)
-    labels, tracks = (np.array(column, object) for column in list(zip(*rows))[1:])
-    return Photos(features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
+    read, bad = [], []
+    for row in tqdm(rows, "Reading photos", unit="photo", disable=None, leave=False):
+        try:
+            features[len(read)] = photos.read_sign(row[0])
+            read.append(row)
+        except DiskError:
+            raise
+        except BadInput as error:
+            bad.append(str(error))
+    if not read:
+        raise BadInput(f"{csv_files[0]} lists no photo that can be used: {bad[0]}")
+    labels, tracks = (np.array(column, object) for column in list(zip(*read))[1:])
+    data = Photos(features[:len(read)], labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
+    if bad:
+        data = _Incomplete(*data)
+        data.bad = bad
+    return data
 
 
 def _rows(path, root):

@@ -25,13 +25,13 @@ def run(session, output, inputs, features, description="Images", rows=None):
     return answers
 
 
-def print_top(probabilities, names, top=5, file_names=()):
+def print_top(probabilities, names, positions, file_names=(), top=5):
     """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)].
 
-    file_names: the images' names, printed after their numbers; may be empty.
+    positions: N ints, the images' numbers. file_names: the names of all images, found by these numbers; may be empty.
     """
-    for i, row in enumerate(probabilities):
-        print("Image", i, *file_names[i:i + 1])
+    for position, row in zip(positions, probabilities):
+        print("Image", position, *file_names[position:position + 1])
         for best in np.argsort(-row, kind="stable")[:top]:
             print(f"{names[best]}: {row[best]:.3f}")
         print()

@@ -32,7 +32,7 @@ class DiskError(BadInput):
 def notice(text):
     """Print `text`, which is not a result, as one line on stderr."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text.replace("\n", "\\n"), file=sys.stderr, flush=True)
     except OSError:  # stderr is closed or full
         pass
 
@@ -69,6 +69,9 @@ def check(path, purpose):
     path = Path(path) if isinstance(path, (str, os.PathLike)) else path
 
     def look():
+        if isinstance(path, Path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                path.stat()  # raises the errors of a network drive, which Python 3.13's is_dir takes for a missing file
         if path.is_dir():
             raise BadInput(f"{path} is a folder, but {purpose} must be one file")
         if not path.is_file():

@@ -86,7 +86,9 @@ def _load(path, prefer):
     if path.is_dir():
         return _load_folder(path, ("test", "train") if prefer == "test" else ("train", "test"))
     path = files.check(path, "GTSRB's photos")
-    if zipfile.is_zipfile(path):
+    with files.reading(path) as file:  # by itself, is_zipfile would take an error of the disk for a no
+        is_zip = zipfile.is_zipfile(file)
+    if is_zip:
         return _load_zip(path)
     return _load_photos([path]) if path.suffix.lower() == ".csv" else _load_pickle(path)
 

@@ -38,8 +38,8 @@ def read(path):
     the alpha channel, which shows colours that nobody is meant to see.
 
     Reading a photo takes at most 1 GB of memory besides its file. That is enough for 125 megapixels in most formats, 62 in
-    WebP and AVIF, 140 to 250 in a progressive JPEG, and 500 in any other JPEG: above 89 megapixels JPEGs are read at half their
-    width and height. Up to 89 megapixels every photo but AVIF is read, at full size, even the few that take up to 1.5 GB.
+    WebP and AVIF, 140 to 250 in a progressive JPEG in colour, and 500 in a baseline JPEG: above 89 megapixels JPEGs are read at
+    half their width and height. Up to 89 megapixels any photo but AVIF is read, at full size, even a WebP that takes 1.5 GB.
 
     Raises BadInput for a file that is not such a photo, is damaged, has fewer than 8 pixels on a side, or would take more
     memory; DiskError, a BadInput too, if the disk or the network drive fails.
@@ -55,9 +55,9 @@ def read_all(paths, read_one):
     """Read the photos `paths` with `read_one`, one of the functions below, leaving out those that cannot be used.
 
     Prints a line on stderr for each of those. Returns the others, uint8 [N, side, side, 3], and their positions in `paths`, a
-    list of N ints. Raises BadInput if there are none, and DiskError as in `read`.
+    list of N ints. Raises BadInput if there are none, which says what is wrong with the last one, and DiskError as in `read`.
     """
-    photos, positions, refusal = [], [], None
+    photos, positions, refusals = [], [], []
     for position, path in enumerate(paths):
         try:
             photos.append(read_one(path))
@@ -65,13 +65,12 @@ def read_all(paths, read_one):
         except DiskError:
             raise
         except BadInput as error:
-            if refusal:
-                notice(str(refusal))
-            refusal = error
-    if not photos:
-        raise refusal
-    if refusal:
+            refusals.append(error)
+    last = None if photos else refusals.pop()
+    for refusal in refusals:
         notice(str(refusal))
+    if last:
+        raise last
     return np.stack(photos), positions
 
 
@@ -118,6 +117,8 @@ def _read(path):
     except Image.UnidentifiedImageError as error:
         *formats, last = _formats()
         raise BadInput(f"{path} is not a photo: the lab reads {', '.join(formats)} and {last}") from error
+    except MemoryError as error:
+        raise BadInput(f"{path} needs more memory than there is here: save a smaller copy") from error
     except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
         if isinstance(path, Path):
             files.sha256(path)  # raises DiskError if the disk is at fault: libtiff reads the file itself and would not tell

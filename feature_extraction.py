@@ -28,7 +28,7 @@ def main(arguments=None):
 
     devices.announce()
     paths = args.photos or photos.SAMPLE_SIGNS
-    features, positions = photos.read_all(paths, photos.read_sign)
+    features, positions = photos.read_usable(paths, photos.read_sign)
     weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
     if trained:
@@ -52,7 +52,7 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, gtsrb.sign_names(), positions, args.photos)
+    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos, positions=positions)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone

@@ -30,7 +30,7 @@ def main(arguments=None):
     devices.announce()
     caffe = args.preprocess == "caffe"
     paths = args.photos or photos.SAMPLES
-    features, positions = photos.read_all(paths, photos.read_caffe if caffe else photos.read_imagenet)
+    features, positions = photos.read_usable(paths, photos.read_caffe if caffe else photos.read_imagenet)
     weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
     if caffe and weights.known_classes(alexnet_weights) < 1000:
@@ -50,7 +50,7 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, class_names, positions, args.photos, args.top)
+    inference.print_top(answers, class_names, args.top, args.photos, positions)
     print(f"Time: {time.time() - start:.3f} seconds")
     return 1 if len(positions) < len(paths) else 0
 

@@ -23,7 +23,7 @@ def main(arguments=None):
 
     devices.announce()
     paths = args.photos or photos.SAMPLE_SIGNS
-    features, positions = photos.read_all(paths, photos.read_sign)
+    features, positions = photos.read_usable(paths, photos.read_sign)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)
 
@@ -36,7 +36,7 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, class_names, positions, args.photos)
+    inference.print_top(answers, class_names, file_names=args.photos, positions=positions)
     print(f"Time: {time.time() - start:.3f} seconds")
     return 1 if len(positions) < len(paths) else 0
 

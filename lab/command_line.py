@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`.
 
-        If some exist, the others are left to photos.read_all.
+        If some exist, the others are left to photos.read_usable.
         """
         args = super().parse_args(args, namespace)
         photos = getattr(args, "photos", ())

@@ -52,6 +52,11 @@ def read(path):
 
 
 def read_all(paths, read_one):
+    """Read the photos `paths` with `read_one`, one of the functions below: uint8 [N, side, side, 3]."""
+    return np.stack([read_one(path) for path in paths])
+
+
+def read_usable(paths, read_one):
     """Read the photos `paths` with `read_one`, one of the functions below, leaving out those that cannot be used.
 
     Prints a line on stderr for each of those. Returns the others, uint8 [N, side, side, 3], and their positions in `paths`, a

@@ -25,13 +25,13 @@ def run(session, output, inputs, features, description="Images", rows=None):
     return answers
 
 
-def print_top(probabilities, names, positions, file_names=(), top=5):
+def print_top(probabilities, names, top=5, file_names=(), positions=None):
     """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)].
 
-    positions: N ints, the images' numbers. file_names: the names of all images, found by these numbers; may be empty.
+    positions: the images' numbers, N ints, by default from 0 on. file_names: found by these numbers; may be empty.
     """
-    for position, row in zip(positions, probabilities):
-        print("Image", position, *file_names[position:position + 1])
+    for i, row in zip(range(len(probabilities)) if positions is None else positions, probabilities):
+        print("Image", i, *file_names[i:i + 1])
         for best in np.argsort(-row, kind="stable")[:top]:
             print(f"{names[best]}: {row[best]:.3f}")
         print()

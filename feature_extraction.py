@@ -27,7 +27,8 @@ def main(arguments=None):
         from lab.training import checkpoints
 
     devices.announce()
-    features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
+    paths = args.photos or photos.SAMPLE_SIGNS
+    features, positions = photos.read_usable(paths, photos.read_sign)
     weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
     if trained:
@@ -51,12 +52,13 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos)
+    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos, positions=positions)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
-        plots.answers(args.plot, features, answers, args.photos or None)
+        plots.answers(args.plot, features, answers, args.photos or None, positions=positions)
+    return 1 if len(positions) < len(paths) else 0
 
 
 if __name__ == "__main__":

@@ -29,11 +29,13 @@ def main(arguments=None):
 
     devices.announce()
     caffe = args.preprocess == "caffe"
-    features = photos.read_all(args.photos or photos.SAMPLES, photos.read_caffe if caffe else photos.read_imagenet)
-    alexnet_weights = weights.load(fetch.weights_file(args.weights))
+    paths = args.photos or photos.SAMPLES
+    features, positions = photos.read_usable(paths, photos.read_caffe if caffe else photos.read_imagenet)
+    weights_file = fetch.weights_file(args.weights)
+    alexnet_weights = weights.load(weights_file)
     if caffe and weights.known_classes(alexnet_weights) < 1000:
-        raise BadInput("--preprocess caffe is for bvlc-alexnet.npy: these weights were trained with the lab's preprocessing; "
-                       "drop it, or give bvlc-alexnet.npy with --weights")
+        raise BadInput(f"--preprocess caffe is for bvlc-alexnet.npy, not for {weights_file}: these weights were trained with "
+                       "the lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -48,8 +50,9 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, class_names, args.top, args.photos)
+    inference.print_top(answers, class_names, args.top, args.photos, positions)
     print(f"Time: {time.time() - start:.3f} seconds")
+    return 1 if len(positions) < len(paths) else 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main(arguments=None):
         from lab.network.preprocessing import subtract_mean
 
     devices.announce()
-    features = photos.read_all(args.photos or photos.SAMPLE_SIGNS, photos.read_sign)
+    paths = args.photos or photos.SAMPLE_SIGNS
+    features, positions = photos.read_usable(paths, photos.read_sign)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)
 
@@ -35,8 +36,9 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, class_names, file_names=args.photos)
+    inference.print_top(answers, class_names, file_names=args.photos, positions=positions)
     print(f"Time: {time.time() - start:.3f} seconds")
+    return 1 if len(positions) < len(paths) else 0
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def main(arguments=None):
     with Run.open(args.model, args.resume, args.overwrite) as run:
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
-        data = gtsrb.load(data_path) if data_path else drawn_signs.load()
-        test = gtsrb.load(args.test, "test") if args.test else None
+        data = gtsrb.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
+        test = gtsrb.load(args.test, "test", args.skip_bad) if args.test else None
         if test:
             gtsrb.check_apart(test, args.test, data)
 

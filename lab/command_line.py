@@ -19,7 +19,7 @@ def parser(description, photos=None):
     parser = Parser(description=description)
     if photos:
         parser.add_argument("photos", metavar="PHOTO", nargs="*",
-                            help=f"photos to classify: PNG, JPEG, WebP, BMP, GIF, TIFF or PPM (default: {photos})")
+                            help=f"photos to classify: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM (default: {photos})")
     parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="AlexNet's weights: a .npy or .npz file; builtin: the compact ones that come with the lab; "
                              "auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; "
@@ -43,11 +43,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=program(), **arguments)
 
     def parse_args(self, args=None, namespace=None):
-        """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`."""
+        """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`.
+
+        If some exist, the others are left to photos.read_usable.
+        """
         args = super().parse_args(args, namespace)
-        for photo in getattr(args, "photos", ()):
-            if not os.path.lexists(photo):
-                raise BadInput(f"{photo} does not exist: check the name")
+        photos = getattr(args, "photos", ())
+        if photos and all(map(_missing, photos)):
+            raise BadInput(f"{photos[0]} does not exist" + (f", nor do the {len(photos) - 1} others: check the names"
+                                                            if len(photos) > 1 else ": check the name"))
         return args
 
     def error(self, message):
@@ -69,10 +73,21 @@ def whole_number(smallest, largest=None):
     return parse
 
 
+def _missing(path):
+    """Whether `path` does not exist. (os.path.lexists says so of any path on a network drive that is not connected.)"""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # whoever reads it says why not
+        pass
+    return False
+
+
 def existing(*words):
     """An argparse type: one of `words`, or an existing path."""
     def parse(text):
-        if text not in words and not os.path.lexists(text):
+        if text not in words and _missing(text):
             raise argparse.ArgumentTypeError(f"{text} does not exist")
         return text
 

@@ -3,24 +3,36 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scripts and the files that come with the lab
 PLACES = Path(), HERE  # where the user may put weights and photos
 DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
+_PAUSES = 0.1, 0.4, 1.5  # seconds before reading is tried again after an error of the disk
+# What reading fails with because of the file's name, its permissions or, for the last two, nonsense in it that was taken for a
+# position. Any other error (EIO, ENOTCONN, ESTALE, ETIMEDOUT ...) is the disk's or the network drive's.
+_FAULTS_OF_THE_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM,
+                       errno.EINVAL, errno.EOVERFLOW)
+
 
 class BadInput(ValueError):
     """A file or an argument that cannot be used. The message is one sentence: which one, what is wrong, what to do."""
 
 
+class DiskError(BadInput):
+    """A file that the disk or the network drive does not deliver. There may be nothing wrong with it: never skip it."""
+
+
 def notice(text):
     """Print `text`, which is not a result, as one line on stderr."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text.replace("\n", "\\n"), file=sys.stderr, flush=True)
     except OSError:  # stderr is closed or full
         pass
 
@@ -55,7 +67,11 @@ def check(path, purpose):
     Raises BadInput for a missing file, a folder, a device, an empty file, or one that cannot be read.
     """
     path = Path(path) if isinstance(path, (str, os.PathLike)) else path
-    try:
+
+    def look():
+        if isinstance(path, Path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                path.stat()  # raises the errors of a network drive, which Python 3.13's is_dir takes for a missing file
         if path.is_dir():
             raise BadInput(f"{path} is a folder, but {purpose} must be one file")
         if not path.is_file():
@@ -64,9 +80,44 @@ def check(path, purpose):
         with path.open("rb") as file:
             if not file.read(1):
                 raise BadInput(f"{path} is empty: get the file again")
+
+    try:
+        _persistently(look, path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     return path
+
+
+def reading(path):
+    """Open `path` (str, Path, or zipfile.Path) to read bytes, from the start or anywhere.
+
+    After an error of the disk or of a network drive, what failed is tried again for two seconds; then DiskError is raised, a
+    BadInput and not an OSError, so that no reader takes the error for a damaged file.
+    """
+    if isinstance(path, (str, os.PathLike)):
+        return io.BufferedReader(_persistently(lambda: _Persistent(path), path))
+    return path.open("rb")
+
+
+class _Persistent(io.FileIO):
+    def readinto(self, buffer):
+        return _persistently(lambda: super(_Persistent, self).readinto(buffer), self.name)
+
+    read, readall = io.RawIOBase.read, io.RawIOBase.readall  # these call readinto, and FileIO's own do not
+
+
+def _persistently(call, path):
+    """Return `call()`, which reads the file `path`; after an error of the disk try again, and at last raise DiskError."""
+    for pause in (*_PAUSES, None):
+        try:
+            return call()
+        except OSError as error:
+            if error.errno is None or error.errno in _FAULTS_OF_THE_FILE:
+                raise
+            if pause is None:
+                raise DiskError(f"{path} cannot be read: {error.strerror} (an error of the disk or the network drive, not of "
+                                "the file): run this again once that works") from error
+        time.sleep(pause)
 
 
 def check_absent(path):
@@ -78,7 +129,7 @@ def check_absent(path):
 def sha256(path):
     """The SHA-256 of the file `path`, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with reading(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -16,7 +16,7 @@ import struct
 
 import numpy as np
 
-from lab.files import BadInput
+from lab.files import BadInput, DiskError
 
 
 def load(file, name, size=None):
@@ -34,6 +34,8 @@ def load(file, name, size=None):
     try:
         bounded = _Bounded(file, size)
         return _Unpickler(bounded, bytes_in_file=bounded.left).load()
+    except DiskError:
+        raise
     except BadInput as error:
         raise BadInput(f"{name} {error}") from error
     except Exception as error:  # a damaged pickle can fail anywhere, with any error

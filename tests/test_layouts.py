@@ -86,8 +86,8 @@ def named_twice(call, monkeypatch):
     """Call the page with `--data X --test X` until it has read both. Returns the Photos of each part, and the refusal or ""."""
     load, read = gtsrb.load, {}
 
-    def note(path, part="train"):
-        read[part] = load(path, part)
+    def note(path, part="train", skip_bad=False):
+        read[part] = load(path, part, skip_bad)
         return read[part]
 
     def stop(*_):

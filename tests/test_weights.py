@@ -1,8 +1,11 @@
 """weights.load reads the published file, an .npz and the built-in weights, and refuses everything else in one sentence."""
 
 import io
+import pickle
+import struct
 import tracemalloc
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +235,75 @@ def test_a_weights_file_is_identified_by_its_name_and_sha_256():
     Path("w.npy").write_bytes(b"abc")  # the digest is the example of FIPS 180
     assert weights.identity(Path("w.npy")) == {
         "name": "w.npy", "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+
+
+def test_a_dict_of_weights_and_biases_per_layer_is_read_as_caffe_tensorflow_writes_it(small):
+    layers = {layer: dict(zip(("weights", "biases"), pair)) for layer, pair in small.items()}
+    Path("python2.npy").write_bytes(python2.npy(layers))
+    np.save("today.npy", layers, allow_pickle=True)
+    for name in ("python2.npy", "today.npy"):
+        assert_same(weights.load(name), small)
+
+
+TORCHVISION = [f"{part}.{i}.{kind}" for part, layers in {"features": (0, 3, 6, 8, 10), "classifier": (1, 4, 6)}.items()
+               for i in layers for kind in ("weight", "bias")]
+
+
+def torch_pickle(names):
+    """An OrderedDict of tensors as PyTorch pickles it in protocol 2; a tensor's numbers are elsewhere, known by an id."""
+    def text(value):
+        return b"X" + struct.pack("<i", len(value)) + value.encode()
+
+    items = b"".join(
+        text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(i))
+        + text("cpu") + b"K\x01tQK\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR" for i, name in enumerate(names))
+    return b"\x80\x02ccollections\nOrderedDict\n)R(" + items + b"u."
+
+
+def torch_zip(names, compression=zipfile.ZIP_STORED, path="alexnet.pth"):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("alexnet/data.pkl", torch_pickle(names))
+        archive.writestr("alexnet/byteorder", "little")
+        archive.writestr("alexnet/data/0", bytes(4))
+        archive.writestr("alexnet/version", "3\n")
+    return path
+
+
+def torch_old(names):
+    header = (0x1950a86a20f9469cfc6c, 1001, {"protocol_version": 1001, "little_endian": True})
+    return written(b"".join(pickle.dumps(value, 2) for value in header) + torch_pickle(names), "alexnet.pth")
+
+
+def ordered(names):
+    return OrderedDict((name, np.zeros(1, np.float32)) for name in names)
+
+
+@pytest.mark.parametrize("write", [
+    torch_zip, torch_old,
+    lambda names: written(torch_pickle(names)),
+    lambda names: written(pickle.dumps(ordered(names))),
+    lambda names: written(saved(np.array(dict(ordered(names)), object), allow_pickle=True)),
+    lambda names: written(saved(np.array(ordered(names), object), allow_pickle=True)),
+    lambda names: npz(ordered(names)),
+])
+def test_a_state_dict_of_torchvision_is_refused_by_name(write):
+    for names in (TORCHVISION, [f"module.{name}" for name in TORCHVISION]):
+        path = write(names)
+        with pytest.raises(BadInput, match=f"{path} is a state_dict of torchvision .features.0.weight and so on.*bvlc-alexnet"):
+            weights.load(path)
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_old, lambda names: torch_zip(TORCHVISION, zipfile.ZIP_DEFLATED)])
+def test_any_other_file_of_torch_save_is_named_too(write):
+    path = write(["conv1.weight", "conv1.bias"])
+    with pytest.raises(BadInput, match=f"{path} was written by PyTorch's torch.save, which the lab does not read: use"):
+        weights.load(path)
+
+
+def test_weights_of_another_net_are_told_by_what_the_file_holds():
+    npz({"conv1_1_W": np.zeros((3, 3, 3, 64), np.float32), "conv1_1_b": np.zeros(64, np.float32)}, "vgg16.npz")
+    with pytest.raises(BadInput, match="vgg16.npz lacks conv1_W: it holds conv1_1_W, conv1_1_b, which are not AlexNet"):
+        weights.load("vgg16.npz")
+    np.save("vgg16.npy", {"conv1_1": [np.zeros(1), np.zeros(1)]}, allow_pickle=True)
+    with pytest.raises(BadInput, match=r"vgg16.npy: the layers must be conv1, .*, not \['conv1_1'\]"):
+        weights.load("vgg16.npy")

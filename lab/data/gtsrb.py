@@ -13,6 +13,7 @@ import contextlib
 import csv
 import functools
 import hashlib
+import io
 import itertools
 import os
 import re
@@ -26,7 +27,7 @@ import numpy as np
 
 from lab import files, safe_pickle
 from lab.data import photos
-from lab.files import BadInput, shorten
+from lab.files import BadInput, DiskError, shorten
 from lab.progress import progress
 
 CLASSES = 43
@@ -59,6 +60,10 @@ class Photos(NamedTuple):
     tracks: Optional[np.ndarray]  # int64 [N], 1000 * label + number of the track in its class, or None if unknown
 
 
+class _Incomplete(Photos):
+    bad = ()  # what is wrong with the photos that are missing here, a sentence each
+
+
 def find(source="auto"):
     """The Path that `source` names. "auto" finds TRAINING in the working directory or beside the code, or raises BadInput."""
     path = files.find(TRAINING) if source == "auto" else Path(source)
@@ -67,13 +72,14 @@ def find(source="auto"):
     return path
 
 
-def load(path, part="train"):
+def load(path, part="train", skip_bad=False):
     """Load the Photos of one part of the copy at `path`.
 
     path: a folder or a zip file with a copy of GTSRB (the authors' archive of test photos needs their archive of labels
         beside it); or one pickle, or one csv file with the photos beside it.
     part: "train", "valid" or "test". One pickle or csv file is whatever part it is said to be, except that "valid" then is
         valid.p beside it.
+    skip_bad: whether to leave out photo files that cannot be used, and say how many they are.
 
     The tracks come from the file names of training photos. For a train.p they come from the order of the photos, if
     that is GTSRB's order; each class may then lack up to two photos (in the original, class 33 lacks one).
@@ -82,9 +88,19 @@ def load(path, part="train"):
     arrays, and the labels a list, whole floats, one-hot rows [N, 43], or [N, 1].
 
     Raises BadInput for a copy that is missing, damaged, incomplete or not GTSRB, that tries to run code, that lacks the
-    part or has it twice.
+    part or has it twice; and DiskError, a BadInput too, if the disk fails.
     """
-    path = Path(path)
+    data = _load(Path(path), part)
+    if isinstance(data, _Incomplete):
+        count = f"{len(data.bad):,} of {len(data.bad) + len(data.labels):,} photos in {path} cannot be used"
+        if not skip_bad:
+            raise BadInput(f"{data.bad[0]} ({count}: train_feature_extraction.py --skip-bad leaves them out)")
+        files.notice(f"{count} and are left out, the first because {data.bad[0]}.")
+        return Photos(*data)
+    return data
+
+
+def _load(path, part):
     with _opened(path) as folder:
         if folder is not None:
             return _load_part(folder, part, path)
@@ -204,7 +220,7 @@ def _load_file(path):
 def _load_pickle(path):
     path = files.check(path, "GTSRB's photos")
     size = None if isinstance(path, Path) else path.root.getinfo(path.at).file_size
-    with path.open("rb") as file:
+    with files.reading(path) as file:
         data = safe_pickle.load(file, path, size)
     if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
         raise BadInput(f"{path} is not a GTSRB file like train.p: it holds no dict of features and labels")
@@ -349,7 +365,10 @@ def _opened(path):
     """`path` as a folder: a Path, or a zipfile.Path for a zip file; None for any other file."""
     if path.is_dir():
         yield path
-    elif zipfile.is_zipfile(files.check(path, "GTSRB's photos")):
+        return
+    with files.reading(files.check(path, "GTSRB's photos")) as file:  # is_zipfile(path) would take an error of the disk for no
+        is_zip = zipfile.is_zipfile(file)
+    if is_zip:
         with _open_zip(path) as archive:
             yield zipfile.Path(archive)
     else:
@@ -476,7 +495,9 @@ def check_zip(path):
 def _open_zip(path):
     """Open the zip file `path`. Raises BadInput for damage, even if found later in the `with` block, and for huge files."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(files.reading(path))
+    except DiskError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
         raise BadInput(f"{path} is damaged or cut short: get it again") from error
     try:
@@ -514,10 +535,23 @@ def _load_photos(csv_files, folder=None):
     if not rows:
         raise BadInput(f"{csv_files[0]} lists no photos")
     features = np.empty((len(rows), 32, 32, 3), np.uint8)
-    for i, (path, _, _) in enumerate(progress(rows, "Reading photos", unit="photo")):
-        features[i] = photos.read_sign(path)
-    labels, tracks = (np.array(column, object) for column in list(zip(*rows))[1:])
-    return Photos(features, labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
+    read, bad = [], []
+    for row in progress(rows, "Reading photos", unit="photo"):
+        try:
+            features[len(read)] = photos.read_sign(row[0])
+            read.append(row)
+        except DiskError:
+            raise
+        except BadInput as error:
+            bad.append(str(error))
+    if not read:
+        raise BadInput(f"{csv_files[0]} lists no photo that can be used: {bad[0]}")
+    labels, tracks = (np.array(column, object) for column in list(zip(*read))[1:])
+    data = Photos(features[:len(read)], labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
+    if bad:
+        data = _Incomplete(*data)
+        data.bad = bad
+    return data
 
 
 def _photo_folder(path, listed, folder):
@@ -529,7 +563,8 @@ def _photo_folder(path, listed, folder):
 def _rows(path):
     """File name, label and track (or None) of each photo listed in the csv file `path`."""
     try:
-        with files.check(path, "GTSRB's list of photos").open("r", encoding="utf-8-sig", newline="") as file:
+        content = files.reading(files.check(path, "GTSRB's list of photos"))
+        with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
             delimiter = ";" if ";" in file.readline() else ","
             file.seek(0)
             return [_row(row, path) for row in csv.DictReader(file, delimiter=delimiter)]

@@ -1,49 +1,54 @@
 """Reads photo files into uint8 RGB arrays of the sizes that the lab needs."""
 
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
+import PIL.features
 from PIL import Image, ImageOps
 
 from lab import files
-from lab.files import BadInput
+from lab.files import BadInput, DiskError, notice
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SMALLEST = 8  # pixels on each side
 
 # The scripts' default photos; images/README.md gives their sources.
 SAMPLES = [files.HERE / "images" / name for name in ("cat.png", "coffee.png")]
 SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work.png")]
 
+_LARGE = 89_478_485  # pixels, Pillow's own limit: photos above it are read only if that takes no more than _MEMORY
+_MEMORY = 1_000_000_000  # bytes
+_BAND = 1 << 20  # pixels that are converted at a time
+
+# What a HEIF file says of itself in its first box, from ISO/IEC 23008-12 and the AV1 Image File Format
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF = {b"avif", b"avis"}
+
+_JPEG = "JPEG", "MPO"  # MPO: several JPEGs in one file, as some phones take them; the first one is read
+_SCAN, _PROGRESSIVE = 0xDA, (0xC2, 0xC6, 0xCA, 0xCE)  # markers in a JPEG, from ISO/IEC 10918-1
+_STRIP_ROWS, _TILE_ROWS = 278, 323  # tags in a TIFF
+
 
 def read(path):
     """Read the photo `path` (str, Path, or zipfile.Path): uint8 [H, W, 3] in RGB, turned upright according to its EXIF data.
 
-    Formats: PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF and PPM. Grey, palette, CMYK and 16-bit photos are
-    converted; an alpha channel is dropped.
+    Formats: PNG, JPEG (also the MPO of phones), WebP, AVIF where this Pillow decodes it, BMP, GIF (the first frame), TIFF and
+    PPM. Grey, palette, CMYK and 16-bit photos are converted. Transparent pixels are laid over white: the lab of 2016 dropped
+    the alpha channel, which shows colours that nobody is meant to see.
 
-    Raises BadInput for a file that is not such a photo, is damaged, has fewer than 8 pixels on a side, or has more
-    pixels than Pillow considers safe (Image.MAX_IMAGE_PIXELS, 89 million).
+    Reading a photo takes at most 1 GB of memory besides its file. That is enough for 125 megapixels in most formats, 62 in
+    WebP and AVIF, 140 to 250 in a progressive JPEG in colour, and 500 in a baseline JPEG: above 89 megapixels JPEGs are read at
+    half their width and height. Up to 89 megapixels any photo but AVIF is read, at full size, even a WebP that takes 1.5 GB.
+
+    Raises BadInput for a file that is not such a photo, is damaged, has fewer than 8 pixels on a side, or would take more
+    memory; DiskError, a BadInput too, if the disk or the network drive fails.
     """
-    path = files.check(path, "a photo")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-                if min(image.size) < SMALLEST:
-                    raise BadInput(f"{path} is {image.width}x{image.height} pixels: a photo needs at least "
-                                   f"{SMALLEST} on each side")
-                image.load()
-                return np.asarray(_to_rgb(_upright(image), path))
-    except BadInput:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: save a smaller copy") from error
-    except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{path} is not a photo: the lab reads PNG, JPEG, WebP, BMP, GIF, TIFF and PPM") from error
-    except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
-        raise BadInput(f"{path} is damaged or cut short: get the photo again") from error
+    image = _read(path)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, band in _bands(image):
+        pixels[top:top + band.height] = band
+    return pixels
 
 
 def read_all(paths, read_one):
@@ -51,53 +56,215 @@ def read_all(paths, read_one):
     return np.stack([read_one(path) for path in paths])
 
 
+def read_usable(paths, read_one):
+    """Read the photos `paths` with `read_one`, one of the functions below, leaving out those that cannot be used.
+
+    Prints a line on stderr for each of those. Returns the others, uint8 [N, side, side, 3], and their positions in `paths`, a
+    list of N ints. Raises BadInput if there are none, which says what is wrong with the last one, and DiskError as in `read`.
+    """
+    photos, positions, refusals = [], [], []
+    for position, path in enumerate(paths):
+        try:
+            photos.append(read_one(path))
+            positions.append(position)
+        except DiskError:
+            raise
+        except BadInput as error:
+            refusals.append(error)
+    last = None if photos else refusals.pop()
+    for refusal in refusals:
+        notice(str(refusal))
+    if last:
+        raise last
+    return np.stack(photos), positions
+
+
 def read_imagenet(path):
     """Read the photo `path` for ImageNet's 1000 classes: uint8 [227, 227, 3].
 
     The largest central square is resized, antialiased (Lanczos); a photo of 227x227 is left unchanged.
     """
-    photo = read(path)
-    height, width, _ = photo.shape
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return _resize(photo[top:top + side, left:left + side], 227)
+    image = _read(path)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size != (side, side):
+        image = image.crop((left, top, left + side, top + side))
+    return _resize(image, 227)
 
 
 def read_caffe(path):
     """Read the photo `path`, stretched to 256x256 whatever its shape, as Caffe does, antialiased: uint8 [256, 256, 3]."""
-    return _resize(read(path), 256)
+    return _resize(_read(path), 256)
 
 
 def read_sign(path):
     """Read the photo `path` as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
-    return as_sign(read(path))
+    return _resize(_read(path), 32)
 
 
 def as_sign(photo):
     """`photo`, uint8 [H, W, 3], as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
-    return _resize(photo, 32)
+    return _resize(Image.fromarray(photo), 32)
 
 
-def _resize(photo, side):
-    if photo.shape == (side, side, 3):
-        return photo
-    return np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.LANCZOS))
+def _resize(image, side):
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))  # of this size already, it is left unchanged
 
 
-def _upright(image):
+def _read(path):
+    """The photo `path` as an upright Image in RGB. Raises BadInput like `read`."""
+    path = files.check(path, "a photo")
+    pillows_limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = _MEMORY // 4  # Pillow refuses twice as many, more than `_memory` allows in any format
     try:
-        return ImageOps.exif_transpose(image)
+        with warnings.catch_warnings(), files.reading(path) as file:
+            warnings.simplefilter("ignore")
+            return _to_rgb(_decode(file, path), path)
+    except BadInput:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{path} has too many pixels to read in 1 GB of memory: save a smaller copy") from error
+    except Image.UnidentifiedImageError as error:
+        *formats, last = _formats()
+        raise BadInput(f"{path} is not a photo: the lab reads {', '.join(formats)} and {last}") from error
+    except MemoryError as error:
+        raise BadInput(f"{path} needs more memory than there is here: save a smaller copy") from error
+    except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
+        if isinstance(path, Path):
+            files.sha256(path)  # raises DiskError if the disk is at fault: libtiff reads the file itself and would not tell
+        raise BadInput(f"{path} is damaged or cut short: get the photo again") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows_limit
+
+
+def _formats():
+    """The names of the formats that the lab reads with this Pillow."""
+    return ["PNG", "JPEG", "WebP", *["AVIF"] * _decodes_avif(), "BMP", "GIF", "TIFF", "PPM"]
+
+
+def _decodes_avif():
+    return "avif" in PIL.features.modules and PIL.features.check("avif")  # an older Pillow would warn of an unknown name
+
+
+def _decode(file, path):
+    """The photo in `file` as an upright Image in its own mode."""
+    brands = _brands(file)
+    if brands & _AVIF and not _decodes_avif():
+        raise BadInput(f"{path} is an AVIF photo, which the Pillow installed here cannot decode: save it as JPEG or PNG")
+    if brands & _HEIF and not brands & _AVIF:
+        raise BadInput(f"{path} is a HEIC photo, which the lab does not read: save it as JPEG (an iPhone takes JPEG photos "
+                       "after Settings, Camera, Formats, Most Compatible)")
+
+    image = Image.open(file, formats=_formats())
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise BadInput(f"{path} is {width}x{height} pixels: a photo needs at least {SMALLEST} on each side")
+    large = width * height > _LARGE
+    if (large or image.format == "AVIF") and _memory(image, file) > _MEMORY:
+        raise BadInput(f"{path} is {width}x{height} pixels, too many to read in 1 GB of memory: save a smaller copy")
+    if large and image.format in _JPEG:
+        image.draft(None, (width // 2, height // 2))
+    if image.format == "PNG" and "transparency" in image.info:
+        _rescale_transparent_colour(image)
+    image.load()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except DiskError:
+        raise
     except Exception:  # damaged EXIF data are common, and the photo itself is intact
-        return image
+        pass
+    return image
+
+
+def _brands(file):
+    """The brands in the first box of `file`, which say what a HEIF file holds; empty for any other file."""
+    box = file.read(256)
+    file.seek(0)
+    if box[4:8] != b"ftyp":
+        return set()
+    size = min(int.from_bytes(box[:4], "big"), len(box))
+    return {box[start:start + 4] for start in (8, *range(16, size, 4))}
+
+
+def _memory(image, file):
+    """About how many bytes it takes to decode and convert the large photo `image`, opened from `file` and not yet decoded.
+
+    The sizes of pixels are Pillow's; what its decoders take beside them was measured with Pillow 13.
+    """
+    pixels = image.width * image.height
+    if image.format in _JPEG:
+        coefficients = 0
+        if not _has_one_scan(file, len(image.layer)):  # then libjpeg keeps the coefficients of all scans, as 16 bits each
+            sampling = [(across, down) for _, across, down, _ in image.layer]
+            most_across, most_down = map(max, zip(*sampling))
+            coefficients = 2 * sum(across * down for across, down in sampling) / (most_across * most_down)
+        return pixels * max(coefficients + 1, 2)  # at half size: an Image of 4 bytes a pixel, and a second one later
+    own = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    decoder = image.tile[0][0] if image.tile else ""
+    extra = 0
+    if image.format in ("WEBP", "AVIF"):
+        extra = 12
+    elif decoder == "libtiff":  # takes up to 8 bytes for each pixel of a strip or a tile, usually small parts of the photo
+        rows = image.tag_v2.get(_TILE_ROWS, image.tag_v2.get(_STRIP_ROWS, image.height))
+        extra = 8 * min(rows / image.height, 1)
+    elif decoder.startswith("ppm"):  # numbers in text, or with another maximum than 255
+        extra = 6
+    return pixels * max(own + extra, 8)  # 8: the Image in RGB, and a copy of its central square
+
+
+def _has_one_scan(file, components):
+    """Whether the JPEG `file` holds the pixels of all its `components` in one baseline scan, and so is decoded row by row."""
+    file.seek(2)
+    while True:
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] in _PROGRESSIVE:
+            return False  # or irregular, and probably not
+        if head[1] == _SCAN:
+            return file.read(1) == bytes([components])
+        file.seek(max(int.from_bytes(head[2:], "big") - 2, 0), os.SEEK_CUR)
+
+
+def _rescale_transparent_colour(image):
+    """Bring a PNG's transparent colour, a number of the file's own bit depth, to the 8 bits of its pixels in Pillow."""
+    colour, rawmode = image.info["transparency"], image.tile[0][3]
+    if rawmode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    elif rawmode in ("L;2", "L;4"):
+        most = 2 ** int(rawmode[2:]) - 1
+        image.info["transparency"] = colour * 255 // most
+
+
+def _bands(image):
+    """Parts of `image` that fill its width, from the top down, and the row where each starts."""
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _to_rgb(image, path):
-    """`image` in 8-bit RGB. Pillow alone would clip 16-bit grey at 255, which turns the photo white."""
-    if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise BadInput(f"{path} has 32-bit pixels: save it with 8 or 16 bits")
-        image = Image.fromarray((grey / 257 + 0.5).astype(np.uint8))
-    elif image.mode == "F":
+    """`image` in 8-bit RGB, over white where it is transparent."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F":
         raise BadInput(f"{path} has floating-point pixels: save it with 8 or 16 bits")
-    return image.convert("RGB")
+    rgb = Image.new("RGB", image.size, "white")
+    for top, band in _bands(image):
+        if band.mode.startswith("I"):
+            band = _to_8_bits(band, path)
+        if band.has_transparency_data:
+            band = band.convert("RGBA")
+            rgb.paste(band, (0, top), band)
+        else:
+            rgb.paste(band.convert("RGB"), (0, top))
+    return rgb
+
+
+def _to_8_bits(image, path):
+    """`image` of 16-bit grey in 8 bits. Pillow alone would clip it at 255, which turns the photo white."""
+    grey = np.asarray(image)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise BadInput(f"{path} has 32-bit pixels: save it with 8 or 16 bits")
+    scaled = (grey / 257 + 0.5).astype(np.uint8)
+    if "transparency" in image.info:
+        scaled[grey == image.info["transparency"]] = 255
+    return Image.fromarray(scaled)

@@ -25,12 +25,12 @@ def run(session, output, inputs, features, description="Images", rows=None):
     return answers
 
 
-def print_top(probabilities, names, top=5, file_names=()):
+def print_top(probabilities, names, top=5, file_names=(), positions=None):
     """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)].
 
-    file_names: the images' names, printed after their numbers; may be empty.
+    positions: the images' numbers, N ints, by default from 0 on. file_names: found by these numbers; may be empty.
     """
-    for i, row in enumerate(probabilities):
+    for i, row in zip(range(len(probabilities)) if positions is None else positions, probabilities):
         print("Image", i, *file_names[i:i + 1])
         for best in np.argsort(-row, kind="stable")[:top]:
             print(f"{names[best]}: {row[best]:.3f}")

@@ -2,20 +2,22 @@
 
 Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with the shapes in SHAPES. They come from
 
-- the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled;
+- the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled, or one with a dict {"weights": W,
+  "biases": b} per layer, as caffe-tensorflow writes it;
 - an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or the compact form in builtin_weights/README.md;
 - "builtin": the compact file that comes with the lab.
 """
 
 import hashlib
 import math
+import re
 import warnings
 import zipfile
 
 import numpy as np
 
 from lab import files, safe_pickle
-from lab.files import BadInput, notice, shorten
+from lab.files import BadInput, DiskError, notice, shorten
 
 # From Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as in
 # Caffe's BVLC AlexNet. Kernels are [height, width, inputs per group, outputs]; there is one bias per output.
@@ -36,6 +38,11 @@ BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
 _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that the weights do not know gets probability 0
 _LARGEST_LAYER = 9216 * 4096
 _LARGEST_NPZ = 250_000_000  # unpacked bytes allowed in an .npz: all 60,965,224 parameters in float32, and the headers
+
+# How files of PyTorch are recognised. The names come first in any of them: a pickle, a .npy, an .npz, or torch.save's zip.
+_HEAD = 1 << 16  # bytes
+_STATE_DICT = re.compile(rb"(features|classifier)\.\d+\.(weight|bias)")
+_TORCH_SAVE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before PyTorch 1.6: the pickle of 0x1950a86a20f9469cfc6c
 
 
 def find(source="auto"):
@@ -62,15 +69,20 @@ def load(source="auto"):
     Raises BadInput for a file that is missing, is damaged, does not hold AlexNet's weights, or tries to run code.
     """
     path = files.check(find(source), "AlexNet weights (.npy or .npz)")
-    with path.open("rb") as file:
-        magic = file.read(6)
+    with files.reading(path) as file:
+        head = file.read(_HEAD)
         file.seek(0)
-        if magic == b"\x93NUMPY":
+        if name := _STATE_DICT.search(head):
+            raise BadInput(f"{path} is a state_dict of torchvision ({name[0].decode()} and so on), whose networks are built "
+                           f"differently from the lab's AlexNet: use {PUBLISHED[0]}")
+        if head.startswith(b"\x93NUMPY"):
             weights = _read_npy(file, path)
-        elif magic.startswith(b"PK"):
+        elif head.startswith(b"PK"):
             weights = _read_npz(file, path)
+        elif head.startswith(_TORCH_SAVE):
+            raise _written_by_pytorch(path)
         else:
-            raise BadInput(f"{path} is neither a .npy nor an .npz file, whatever its name: get the weights again")
+            raise BadInput(f"{path} is neither a .npy nor an .npz file, whatever its name: use {PUBLISHED[0]}")
     check(weights, path)
     return weights
 
@@ -121,23 +133,31 @@ def warn_of_unknown_classes(weights):
         notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
 
 
+def _written_by_pytorch(path):
+    return BadInput(f"{path} was written by PyTorch's torch.save, which the lab does not read: use {PUBLISHED[0]}")
+
+
 def _read_npy(file, path):
-    """The dict pickled in a .npy, as np.save writes it."""
+    """The layers in the dict pickled in a .npy, as np.save writes it."""
     shape, _, dtype = _read_header(file, path)
     if shape != () or dtype != object:
         raise BadInput(f"{path} holds an array of shape {shorten(shape)} and dtype {dtype}, not AlexNet's layers")
     array = safe_pickle.load(file, path)
     if not (isinstance(array, np.ndarray) and array.shape == () and isinstance(array.item(), dict)):
         raise BadInput(f"{path} does not hold a dict of AlexNet's layers: get the weights again")
-    return array.item()
+    kinds = "weights", "biases"
+    return {layer: [pair[kind] for kind in kinds] if isinstance(pair, dict) and pair.keys() == set(kinds) else pair
+            for layer, pair in array.item().items()}
 
 
 def _read_npz(file, path):
     """The layers in an .npz, expanded if they are compact."""
     try:
         with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                raise _written_by_pytorch(path)
             if sum(member.file_size for member in archive.infolist()) > _LARGEST_NPZ:
-                raise BadInput(f"{path} would unpack to more bytes than AlexNet's weights: get the weights again")
+                raise BadInput(f"{path} would unpack to more bytes than AlexNet's weights: use {PUBLISHED[0]}")
             arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member, path)
                       for member in archive.infolist()}
     except BadInput:
@@ -169,6 +189,8 @@ def _read_header(file, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.lib.format.read_array_header_1_0(file)
+    except DiskError:
+        raise
     except Exception as error:  # the header is Python source: a damaged one can fail with almost any error
         raise BadInput(f"{name} has no valid .npy header: get the weights again") from error
 
@@ -182,7 +204,7 @@ def _expand(arrays, path):
     """
     def array(name):
         if name not in arrays:
-            raise BadInput(f"{path} lacks {name}, so it does not hold AlexNet's weights: get the weights again")
+            raise BadInput(f"{path} lacks {name}: it holds {shorten(', '.join(arrays))}, which are not AlexNet's weights")
         return arrays[name]
 
     def matrix(name):

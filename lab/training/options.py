@@ -23,6 +23,9 @@ def parse(arguments=None):
     parser.add_argument("--test", type=command_line.existing(), metavar="PATH",
                         help="test the finished layer on these photos: test.p, or any other copy of GTSRB; the result is also "
                              "written to metrics.json in the model's folder")
+    parser.add_argument("--skip-bad", action="store_true",
+                        help="leave out photo files of --data and --test that are missing or damaged, and say how many they "
+                             "are; without this option one of them ends the training before it begins")
     parser.add_argument("--model", default="model", metavar="DIR",
                         help="the folder for the trained layer, saved after every epoch for feature_extraction.py, and for "
                              "pictures of its results (default: model)")

@@ -130,10 +130,11 @@ def mistakes(path, features, labels, probabilities):
     _save(figure, path)
 
 
-def answers(path, features, probabilities, names=None, top=5):
+def answers(path, features, probabilities, names=None, top=5, positions=None):
     """Draw the first 100 photos, one per row, with their `top` most probable signs into the PNG file `path`.
 
-    features: uint8 [N, 32, 32, 3]; probabilities: float32 [N, 43]; names: the photos' N file names, if any.
+    features: uint8 [N, 32, 32, 3]; probabilities: float32 [N, 43]; positions: the photos' N numbers, by default from 0 on;
+    names: the file names, if any, found by these numbers.
 
     Raises BadInput when the file cannot be written.
     """
@@ -144,9 +145,10 @@ def answers(path, features, probabilities, names=None, top=5):
     figure, axes = _sheet(9.2, height * len(shown) + 0.1 + 0.4 * (len(shown) < len(features)))
     for i, photo in enumerate(shown):
         y = i * height + 0.4
-        title = f"Image {i}" if names is None else f"Image {i} {_printable(names[i])}"
+        number = i if positions is None else positions[i]
+        title = f"Image {number}" if names is None else f"Image {number} {_printable(names[number])}"
         if len(title) > 68:  # what fits even if every character is a W
-            title = f"Image {i} ...{title[-54:]}"  # the end of a path is the most specific part
+            title = f"Image {number} ...{title[-54:]}"  # the end of a path is the most specific part
         axes.text(0.2, y - 0.1, title, fontsize=9, fontweight="bold", va="baseline", parse_math=False)
         _place(figure, photo, 0.2, y, 4)
         best = np.argsort(-probabilities[i], kind="stable")[:top]

@@ -334,7 +334,7 @@ def test_a_finetuning_interrupted_and_killed_is_bit_identical_and_names_signs(tm
     for after, number in ((2, signal.SIGKILL), (3, signal.SIGINT), (3, signal.SIGKILL), (4, signal.SIGINT)):
         status, err = strike(tmp_path, finetune, number, after, random.uniform(0, 3))  # seconds: about an epoch of three steps
         assert status == (-number if number == signal.SIGKILL else 130)
-        assert number == signal.SIGKILL or "resume with --resume" in err
+        assert number == signal.SIGKILL or "run the same command with --resume" in err
     assert run(tmp_path, *finetune, "--model", "interrupted", "--resume")[0] == 0
     ours, history = saved(tmp_path / "interrupted")
     assert (ours, history) == saved(tmp_path / "uninterrupted")

@@ -217,11 +217,11 @@ def test_the_tracks_of_the_real_photos_are_recovered_if_each_class_lacks_one_pho
             assert gtsrb._tracks_in_order(features[order], labels[order]) is None
 
 
-def small_data(path, count=200):
+def small_data(path, count=200, start=0):
     import pickle
 
     features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
-    some = np.random.default_rng(0).choice(len(features), count, replace=False)
+    some = np.random.default_rng(0).permutation(len(features))[start:start + count]
     path.write_bytes(pickle.dumps({"features": features[some], "labels": labels[some]}))
 
 
@@ -327,7 +327,8 @@ def test_a_training_killed_ten_times_is_bit_identical_to_an_uninterrupted_one(tm
 
 def test_a_finetuning_interrupted_and_killed_is_bit_identical_and_names_signs(tmp_path):
     small_data(tmp_path / "train.p", 120)
-    finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3", "--test", "train.p"]
+    small_data(tmp_path / "test.p", 120, start=120)
+    finetune = ["train_feature_extraction.py", "--epochs", "2", "--finetune", "--finetune-epochs", "3", "--test", "test.p"]
     assert run(tmp_path, *finetune, "--model", "uninterrupted")[0] == 0
     random = np.random.default_rng(0)
     # A process that finds epoch `after` finished is struck while it starts: Ctrl-C is for those that train that epoch first.

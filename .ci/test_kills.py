@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -44,7 +44,7 @@ def orphans(folder):
 def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
     photos = gtsrb.load(SHARED / "gtsrb/train.p")
     random = np.random.default_rng(0)
-    for name, count in (("train.p", 1500), ("few.p", 60)):
+    for name, count in (("train.p", 5000), ("few.p", 60)):
         some = random.choice(len(photos.features), count, replace=False)
         (tmp_path / name).write_bytes(pickle.dumps({"features": photos.features[some], "labels": photos.labels[some]}))
     (tmp_path / "fetch_it.py").write_text(FETCH)
@@ -54,13 +54,15 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
     def train(options):
         return [HERE / "train_feature_extraction.py", "--weights", "builtin", *options.split()]
 
-    tasks = {  # the command, and the model folder in which epochs count
-        "extraction": (train("--data train.p --epochs 1 --model extracted --cache features --resume"), "extracted"),
-        "frozen": (train("--data few.p --epochs 60 --batch-size 2 --model frozen --resume"), "frozen"),
-        "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 4 --finetune-batch-size 16 --model "
-                             "finetuned --resume"), "finetuned"),
-        "export": (train("--model whole --export exported"), "whole"),
-        "fetching": (["fetch_it.py", server.address], None),
+    tasks = {  # the command; the file that says that it is at work; the seconds of work in which it is killed; its model folder
+        "extraction": (train("--data train.p --epochs 1 --model extracted --cache features --resume"), "features/*.lock", 6,
+                       "extracted"),
+        "frozen": (train("--data few.p --epochs 300 --batch-size 2 --model frozen --resume"), "frozen/training.lock", 4,
+                   "frozen"),
+        "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 9 --finetune-batch-size 16 --model "
+                             "finetuned --resume"), "finetuned/training.lock", 10, "finetuned"),
+        "export": (train("--model whole --export exported"), "exported.lock", 2, "whole"),
+        "fetching": (["fetch_it.py", server.address], "fetch.lock", 2, None),
     }
 
     def start(command):
@@ -68,44 +70,44 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
                                 stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(HERE)})
 
     def run(command):
-        seconds = time.time()
         process = start(command)
         _, err = process.communicate()
         assert process.returncode == 0, err
-        return time.time() - seconds
 
     run(train("--data few.p --epochs 1 --model whole"))
     uninterrupted = {}
     for name in ("frozen", "finetuning"):
-        command = tasks[name][0]
-        uninterrupted[name] = run([*command[:-1], "--model", f"whole-{name}"]), saved(tmp_path / f"whole-{name}")
-    lasts = {"extraction": 25, "frozen": uninterrupted["frozen"][0], "finetuning": uninterrupted["finetuning"][0], "export": 9,
-             "fetching": 3.5}
+        run([*tasks[name][0][:-1], "--model", f"whole-{name}"])
+        uninterrupted[name] = saved(tmp_path / f"whole-{name}")
 
     for kill in range(KILLS):
         name = list(tasks)[kill % len(tasks)]
-        command, model = tasks[name]
+        command, at_work, seconds, model = tasks[name]
         before = epochs_done(tmp_path / model) if model else 0
+        for path in tmp_path.glob(at_work):  # of a process that was killed: nobody holds it
+            path.unlink()
+        if name == "export":
+            shutil.rmtree(tmp_path / "exported", ignore_errors=True)
         process = start(command)
-        try:
-            _, err = process.communicate(timeout=random.uniform(0.1, 1) * lasts[name])
-            assert process.returncode == 0 or "already exists" in err, err  # it had ended before
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            _, err = process.communicate()
-        assert "Traceback" not in err
-        if model:
-            assert epochs_done(tmp_path / model) >= before
-            print(f"kill {kill + 1}: {name}, {epochs_done(tmp_path / model)} epochs, {len(orphans(tmp_path))} files left over")
+        while process.poll() is None and not list(tmp_path.glob(at_work)):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, seconds))
+        ended = process.poll()
+        process.kill()
+        _, err = process.communicate()
+        assert ended in (None, 0) and "Traceback" not in err, err
+        after = epochs_done(tmp_path / model) if model else 0
+        assert after >= before
+        print(f"kill {kill + 1}: {name}, {'had ended' if ended == 0 else 'killed'}, epochs {before} to {after}, "
+              f"{len(orphans(tmp_path))} files left over")
 
-    for name, (command, _) in tasks.items():
-        if not (name == "export" and (tmp_path / "exported").exists()):
+    for name, (command, *_) in tasks.items():
+        if name != "export" or not (tmp_path / "exported").exists():
             run(command)
     server.close()
     assert orphans(tmp_path) == []
     for name in ("frozen", "finetuning"):
-        model = tmp_path / tasks[name][1]
-        assert saved(model) == uninterrupted[name][1]
+        assert saved(tmp_path / tasks[name][3]) == uninterrupted[name]
     for model in ("extracted", "frozen", "finetuned", "whole"):
         assert len(list((tmp_path / model).glob("checkpoint-*"))) == 2  # one, in two files
     assert (tmp_path / "exported/saved_model.pb").exists() and (tmp_path / "w.npy").read_bytes() == server.content

@@ -19,7 +19,7 @@ from samples import write_data  # noqa: E402
 import train_feature_extraction  # noqa: E402
 from lab import command_line, files, interrupts  # noqa: E402
 from lab.network import weights  # noqa: E402
-from lab.training import plots  # noqa: E402
+from lab.training import kept_features, plots  # noqa: E402
 
 files.PLACES = (Path(),)  # the tests see no weights and no photos that the user has put beside the code
 
@@ -87,8 +87,10 @@ def builtin_weights():
 def call(capsys, monkeypatch, builtin_weights):
     """Call a script as from its command line. Returns exit status, stdout and stderr.
 
-    To save time, training draws only empty pictures, and the built-in weights are read once.
+    To save time, training draws only empty pictures, the built-in weights are read once, and photos go through AlexNet in
+    batches of 16, since most tests have few of them.
     """
+    monkeypatch.setattr(kept_features, "BATCH", 16)
     for picture in ("history", "confusion", "mistakes"):
         monkeypatch.setattr(plots, picture, lambda path, *data: Path(path).touch())
     load = weights.load

@@ -88,18 +88,23 @@ def test_other_photos_or_another_network_get_their_own_files():
     assert computed() == []
 
 
+def zero_weights():
+    from lab.network import weights
+
+    return {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
+
+
 def network(prepare=None, weight=0, after=lambda fc7: fc7, precision="float32"):
     import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
-    from lab.network import preprocessing, weights
+    from lab.network import preprocessing
     from lab.network.fast_layers import resized_conv
 
     prepare = prepare or preprocessing.subtract_mean
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        zeros = {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32))
-                 for layer, shape in weights.SHAPES.items()}
+        zeros = zero_weights()
         zeros["fc7"][1][7] = weight
         features = tf.cast(prepare(images), precision)
         conv1 = resized_conv if features.shape[1] == 32 else alexnet.conv
@@ -118,18 +123,21 @@ def resize(images):
 
 def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
     import alexnet
-    from lab.network import devices, preprocessing
+    from lab.network import devices, preprocessing, weights
 
     mine = network()
     code = "from test_kept_features import network; print(network())"
     elsewhere = subprocess.check_output([sys.executable, "-c", code], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
     assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes after fc7 does not change it
-    changed = [network(weight=1e-9), network(precision="bfloat16"), network(resize),
+    changed = [network(weight=1e-9)]
+    of_zeros = weights.fingerprint(zero_weights())
+    monkeypatch.setattr(weights, "fingerprint", lambda arrays: of_zeros)  # to save time
+    changed += [network(precision="bfloat16"), network(resize),
                network(lambda images: preprocessing.subtract_mean(images) / 255)]
-    monkeypatch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
-    changed.append(network())
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
+        changed.append(network())
     for name, value in (("__version__", "3.0"), ("TF_ENABLE_ONEDNN_OPTS", "0"), ("_cpu", lambda: "another")):
         with monkeypatch.context() as patch:
             if name.startswith("TF_"):

@@ -178,6 +178,7 @@ def test_the_names_of_windows_folders_are_taken_on_windows(path, refused, monkey
         files.check_name(path)
 
 
+@pytest.mark.slow
 def test_no_name_that_the_lab_gives_a_file_breaks_windows_rules(checkout):
     write_data(10)
     status, _, err = script(checkout / "train_feature_extraction.py", "--epochs", 1, "--export", "exported")

@@ -91,7 +91,8 @@ def seen_by_alexnet(monkeypatch):
     return passes
 
 
-def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_layer(call, seen_by_alexnet):
+def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_layer(call, seen_by_alexnet, monkeypatch):
+    monkeypatch.setattr(kept_features, "BATCH", 128)
     features, labels = write_data(100)
     status, out, err = call(train_feature_extraction, "--epochs", 4, "--batch-size", 16)
     assert status == 0 and re.match(f"({EPOCH}){{4}}Validation: 33 photos, loss", out)
@@ -121,7 +122,7 @@ def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--seed", 1)[0] == 0
     assert computed == []
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--precision", "bfloat16")[0] == 0
-    assert computed == [0]
+    assert computed == [0, 16]  # both batches of 16
 
 
 def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):

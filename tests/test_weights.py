@@ -1,5 +1,6 @@
 """weights.load reads the published file, an .npz and the built-in weights, and refuses everything else in one sentence."""
 
+import hashlib
 import io
 import pickle
 import struct
@@ -307,3 +308,15 @@ def test_weights_of_another_net_are_told_by_what_the_file_holds():
     np.save("vgg16.npy", {"conv1_1": [np.zeros(1), np.zeros(1)]}, allow_pickle=True)
     with pytest.raises(BadInput, match=r"vgg16.npy: the layers must be conv1, .*, not \['conv1_1'\]"):
         weights.load("vgg16.npy")
+
+
+def test_a_fingerprint_is_that_of_the_arrays_in_the_order_of_the_layers(random_weights):
+    expected = hashlib.sha256()
+    for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
+        for array in random_weights[layer]:
+            expected.update(array.tobytes())
+    assert weights.fingerprint(random_weights) == expected.hexdigest()
+    W, b = random_weights["conv1"]
+    same = {"conv1": [np.asfortranarray(W), b]} | {layer: pair for layer, pair in reversed(random_weights.items()) if layer != "conv1"}
+    assert weights.fingerprint(same) == expected.hexdigest()
+    assert weights.fingerprint(random_weights | {"conv1": (W, b + 1)}) != expected.hexdigest()

@@ -96,6 +96,16 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "the shape (N, 1000), but (N, 43) is wanted"),
     ("no variables", LAYER, {f"tf.Variable({INITIAL})": INITIAL, BIAS: "tf.zeros([gtsrb.CLASSES])"}, "new_layer",
      "no variables that training could change"),
+    ("weights drawn anew", LAYER, {f"tf.Variable({INITIAL})": INITIAL}, "new_layer", "only the biases are trained"),
+    ("weights not trainable", LAYER, {INITIAL: INITIAL + ", trainable=False"}, "new_layer", "only the biases are trained"),
+    ("a hidden layer drawn anew", LAYER, {"W = tf": "fc7 = tf.matmul(fc7, tf.truncated_normal([4096, 64], stddev=0.01))\n    "
+                                          "W = tf", "[4096, gtsrb": "[64, gtsrb"}, "new_layer", "drawn anew each time"),
+    ("plain biases", LAYER, {BIAS: "tf.zeros([gtsrb.CLASSES])"}, "new_layer", "the biases are not 43 trainable numbers"),
+    ("one bias", LAYER, {BIAS: "tf.Variable(tf.zeros([1]))"}, "new_layer", "the biases are not 43 trainable numbers"),
+    ("biases not trainable", LAYER, {BIAS: BIAS[:-1] + ", trainable=False)"}, "new_layer",
+     "the biases are not 43 trainable numbers"),
+    ("large biases", LAYER, {BIAS: "tf.Variable(tf.random.normal([gtsrb.CLASSES], stddev=9))"}, "new_layer",
+     "the biases do not start as zeros"),
     ("turned weights", LAYER, {"[4096, gtsrb.CLASSES]": "[gtsrb.CLASSES, 4096]"}, "new_layer", "do not fit together"),
     ("logits stopped", LAYER, {LOGITS: "return tf.stop_gradient(tf.matmul(fc7, W) + b)", STOP: "return fc7"}, "new_layer",
      "a tf.stop_gradient on the logits stops all learning"),
@@ -135,6 +145,8 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "returns an object of type list: the operation"),
     ("nothing changes", TRAIN, {"optimizer.minimize(loss)": "loss"}, "train_step", "variables are what they were"),
     ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "take its loss up"),
+    ("only the biases", TRAIN, {"minimize(loss)": "minimize(loss, var_list=tf.trainable_variables()[-1:])"}, "train_step",
+     "only the biases are trained"),
     ("TF2's optimizer", TRAIN, {"import tensorflow.compat.v1 as tf\n": "import tensorflow as tf\n"}, "train_step",
      "import tensorflow.compat.v1 as tf"),
 
@@ -159,6 +171,12 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
                                      "labels[validation]"},
      "split", "the order is scikit-learn's"),
 
+    ("lists from split", TRAIN, {PARTS: PARTS.replace("labels[training]", "list(labels[training])")}, "split",
+     "type list among its four results"),
+    ("split in place", TRAIN, {PARTS: "features[:], labels[:] = features[order], labels[order]\n    held_out = "
+                               "len(validation)\n    return features[held_out:], labels[held_out:], features[:held_out], "
+                               "labels[:held_out]"}, "split", "changes the arrays it is given"),
+
     ("no shuffling", TRAIN, {SHUFFLE: "order = np.arange(len(labels))"}, "batches", "not shuffled"),
     ("shuffled within the batch only", TRAIN, {SHUFFLE: "order = np.arange(len(labels))", YIELD:
                                                "rows = np.random.permutation(rows)\n        " + YIELD}, "batches", "not "
@@ -174,6 +192,10 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("return for yield", TRAIN, {YIELD: YIELD.replace("yield", "return")}, "batches", "returns one batch"),
     ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in "
                        "itertools.cycle(range(0, len(labels), size)):"}, "batches", "does not end"),
+    ("an empty last batch", TRAIN, {"range(0, len(labels), size)": "range(0, len(labels) + 1, size)"}, "batches",
+     "the last batch is empty"),
+    ("lists from batches", TRAIN, {YIELD: "yield list(features[rows]), list(labels[rows])"}, "batches", "type list"),
+    ("labels first", TRAIN, {YIELD: "yield labels[rows], features[rows]"}, "batches", "the labels come first"),
     ("only row numbers", TRAIN, {YIELD: "yield rows"}, "batches", "yields a pair each time"),
 
     ("last batch only", TRAIN, {"sums +=": "sums =", SUM.removeprefix("sums += "): "np.array(session.run(measures, "
@@ -242,6 +264,7 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("a hidden layer", LAYER, {"W = tf": "H = tf.Variable(tf.truncated_normal([4096, 64], stddev=0.01))\n    fc7 = "
                                "tf.nn.relu(tf.matmul(fc7, H) + tf.Variable(tf.zeros([64])))\n    W = "
                                "tf", "[4096, gtsrb": "[64, gtsrb"}, "", ""),
+    ("biases of ones", LAYER, {BIAS: "tf.Variable(tf.ones([gtsrb.CLASSES]))"}, "new_layer", "as the lab's do"),
     ("zeros", LAYER, {INITIAL: "tf.zeros([4096, 43])"}, "new_layer", "start with the same number"),
     ("the lab's subtract_mean", LAYER, {CAST: "from lab.network.preprocessing import subtract_mean\n    ",
                                         MEAN: "subtract_mean(images)"}, "", ""),

@@ -74,6 +74,8 @@ def print_verdicts(folder, names, hint, checks):
             command_line.result(f"{folder.name}/{file}")
             shown = file
         label = {"right": "right", "remark": "right, with a remark"}.get(kind, kind)
+        if name == "fc7_of" and kind == "right" and "freeze" in names:
+            label = "right so far (freeze is checked below)"
         command_line.result(f"  {name:10} {label}" + (f": {sentence}." if sentence else ""))
         if kind in ("open", "wrong"):
             help = f"Hint: {help}." if hint else "(make practise HINT=1, or --hint, gives a hint.)"

@@ -162,8 +162,15 @@ def check_new_layer(student):
         if unused:
             raise Wrong(f"the variable of shape {unused[0]} is made, but the logits do not depend on it")
         shapes = [v.shape.as_list() for v in learning]
+        fixed = [v for v in tf.global_variables() if v.shape.rank == 2 and not any(v is other for other in learning)]
+        if fixed or all(len(shape) < 2 for shape in shapes):
+            raise Wrong("only the biases are trained: the weights do not change; make them a tf.Variable that is trainable")
         session.run(tf.global_variables_initializer())
         values, answer = session.run([learning, logits], {placeholder: fc7})
+        if not np.array_equal(answer, session.run(logits, {placeholder: fc7})):
+            raise Wrong("the logits differ from run to run: some weights are a plain tensor, drawn anew each time; a "
+                        "tf.Variable keeps them")
+        added = logits.op.type in ("Add", "AddV2", "BiasAdd")
 
     after = "; the loss applies the softmax itself, the layer gives logits"
     if np.allclose(answer.sum(axis=1), 1, atol=1e-3) and (answer >= 0).all():
@@ -179,15 +186,24 @@ def check_new_layer(student):
     elif (answer >= 0).all():
         kind = "sigmoid" if (answer <= 1).all() else "ReLU"
         raise Wrong(f"the layer ends in a {kind}" + after)
+    if [CLASSES] not in shapes and added:
+        raise Wrong("the biases are not 43 trainable numbers: make them a tf.Variable of shape [43]")
     if [CLASSES] not in shapes:
         raise Wrong("the layer has no biases: one number for each of the 43 classes, [43], is added to the product")
     first = cross_entropy(answer, np.arange(64) % CLASSES)
+    biases = values[shapes.index([CLASSES])]
+    if first > LN_43 + 1 >= cross_entropy(answer - biases, np.arange(64) % CLASSES):
+        raise Wrong(f"the biases do not start as zeros: with them the untrained layer has a loss of {first:.1f}, and one that "
+                    "knows nothing has ln 43 = 3.76")
     if first > LN_43 + 1:
         raise Wrong(f"the weights start too large: the untrained layer has a loss of {first:.1f}, and one that knows nothing "
                     "has ln 43 = 3.76; draw them with a standard deviation of 0.01")
     if any(np.ptp(value) == 0 for value, shape in zip(values, shapes) if len(shape) == 2):
         return ("the weights all start with the same number: one linear layer learns from that all the same, two of them "
                 "would not, and the lab draws them at random")
+    if biases.any():
+        return "the biases do not start as zeros, as the lab's do"
+    return None
 
 
 def check_freeze(student):
@@ -292,6 +308,8 @@ def check_train_step(student):
     if all(np.array_equal(a, b) for a, b in zip(before, after)):
         raise Wrong("after 40 steps the new layer's variables are what they were: train_step must be the operation that "
                     "changes them, as optimizer.minimize(loss) gives it")
+    if all(np.array_equal(a, b) for a, b in zip(before, after) if a.ndim == 2):
+        raise Wrong("only the biases are trained: the weights do not change; minimize(loss) changes all trainable variables")
     if not np.isfinite(losses).all() or max(losses[1:6]) > 10 * losses[0]:
         raise Wrong(f"the first steps take the loss of a batch from {losses[0]:.1f} to {max(losses[1:6]):.0f}: the steps are "
                     "too long, the learning rate too high; Adam's default is 0.001")

@@ -23,12 +23,19 @@ def check_split(student):
         numbers = np.arange(count)
         features = np.stack([numbers, -numbers], axis=1).astype(np.float32)
         labels = numbers * CLASSES // count  # class by class, as in train.p
-        parts = student.module.split(features.copy(), labels.copy())
+        given = features.copy(), labels.copy()
+        parts = student.module.split(*given)
         if parts is None:
             raise Wrong("split returns nothing: does it lack its `return`?")
         if not isinstance(parts, (tuple, list)) or len(parts) != 4:
             raise Wrong("split returns four arrays: features and labels to train on, features and labels to validate with")
-        X, y, X_validation, y_validation = map(np.asarray, parts)
+        if not all(isinstance(part, np.ndarray) for part in parts):
+            kind = next(type(part).__name__ for part in parts if not isinstance(part, np.ndarray))
+            raise Wrong(f"split returns an object of type {kind} among its four results: each must be a NumPy array")
+        if not np.array_equal(given[0], features) or not np.array_equal(given[1], labels):
+            raise Wrong("it changes the arrays it is given: shuffle row numbers, not the photos (np.random.shuffle works in "
+                        "place)")
+        X, y, X_validation, y_validation = parts
         if X.ndim == 2 and y.ndim == 2:
             raise Wrong("the order is scikit-learn's, both features first: here features and labels to train on come first, "
                         "then features and labels to validate with")
@@ -77,11 +84,19 @@ def check_batches(student):
         pairs = list(itertools.islice(made, 3 * count))
         if len(pairs) == 3 * count:
             raise Wrong("batches does not end: it gives all photos once, then stops")
-        if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 and np.ndim(pair[0]) == 2
-                                and np.ndim(pair[1]) == 1 for pair in pairs):
+        if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise Wrong("batches yields a pair each time: an array of features [B, ...] and one of labels [B]")
+        if not all(isinstance(part, np.ndarray) for pair in pairs for part in pair):
+            kind = next(type(part).__name__ for pair in pairs for part in pair if not isinstance(part, np.ndarray))
+            raise Wrong(f"batches yields an object of type {kind}: yield NumPy arrays, rows of features and of labels")
+        if all(X.ndim == 1 and y.ndim == 2 for X, y in pairs):
+            raise Wrong("the labels come first: yield features, then labels")
+        if any(X.ndim != 2 or y.ndim != 1 for X, y in pairs):
             raise Wrong("batches yields a pair each time: an array of features [B, ...] and one of labels [B]")
         sizes = [len(y) for _, y in pairs]
-        rows, classes = (np.concatenate([np.asarray(pair[i]) for pair in pairs]) for i in (0, 1))
+        if 0 in sizes:
+            raise Wrong("it yields an empty batch")
+        rows, classes = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
         rows = rows[:, 0].astype(int)
         if len(rows) != len(classes) or not np.isin(rows, numbers).all() or not np.array_equal(labels[rows], classes):
             raise Wrong("photos and labels no longer belong together: take both with the same rows of one permutation")
@@ -101,6 +116,8 @@ def check_batches(student):
     if any(np.array_equal(rows, numbers) for rows in orders) or all(np.array_equal(np.sort(X[:, 0]), np.arange(
             X[:, 0].min(), X[:, 0].max() + 1)) for X, _ in pairs):
         raise Wrong("the photos are not shuffled: in the order of train.p a batch holds one class only")
+    if not all(len(y) for _, y in itertools.islice(student.module.batches(features[:96], labels[:96], size), count)):
+        raise Wrong("the last batch is empty when the photos divide evenly, as 96 do by 16")
     if np.array_equal(*orders):
         return "the order is random, but the same in each epoch: the lab draws a new one each time"
 

@@ -73,6 +73,9 @@ def print_verdicts(folder, names, hint, checks):
         if file != shown:
             command_line.result(f"{folder.name}/{file}")
             shown = file
+        if kind == "wrong" and any(mark in sentence for mark in (checks.errors.CANNOT_BE_READ, checks.errors.CANNOT_BE_LOADED)):
+            command_line.result(f"  {sentence}.")
+            return 1
         label = {"right": "right", "remark": "right, with a remark"}.get(kind, kind)
         if name == "fc7_of" and kind == "right" and "freeze" in names:
             label = "right so far (freeze is checked below)"
@@ -177,6 +180,8 @@ def _check_in_process(sender, folder, file, names, passed, still_open, checks):
         module = _load(folder / file)
     except BaseException as error:  # the student's code may raise anything
         sentence = checks.errors.explain(error, folder / file, file)
+        if checks.errors.CANNOT_BE_READ not in sentence:
+            sentence = file + checks.errors.CANNOT_BE_LOADED + sentence.removeprefix(f"{file}, ")
         for name in names:
             sender.send((name, "wrong", sentence))
         os._exit(0)

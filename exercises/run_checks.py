@@ -36,6 +36,9 @@ def check_split(student):
             raise Wrong("it changes the arrays it is given: shuffle row numbers, not the photos (np.random.shuffle works in "
                         "place)")
         X, y, X_validation, y_validation = parts
+        if X.ndim == 3 or X_validation.ndim == 3:
+            raise Wrong("the rows are None: np.random.shuffle works in place and returns None; np.random.permutation gives a "
+                        "new order")
         if X.ndim == 2 and y.ndim == 2:
             raise Wrong("the order is scikit-learn's, both features first: here features and labels to train on come first, "
                         "then features and labels to validate with")
@@ -167,16 +170,23 @@ def check_evaluate(student):
     if result.shape != (2,):
         raise Wrong("evaluate returns two numbers, the loss and the accuracy")
     sizes = np.array([len(y) for _, y in feeds])
-    if sum(sizes) < count and np.allclose(result, np.average(each, axis=0, weights=sizes), atol=1e-5):
+    if count - sum(sizes) == count % batch:
         raise Wrong(f"{sum(sizes)} of {count} photos are counted: the last, short batch is dropped")
     if np.allclose(result, each[-1], atol=1e-5) and len(each) > 1:
         raise Wrong("these are the figures of the last batch alone: all batches count")
+    total = (each * sizes[:, None]).sum(axis=0)
     told_apart(result, np.array(right), "evaluate", [
         (np.array(right)[::-1], "loss and accuracy have changed places: the loss comes first"),
         (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weigh by the batch's "
          "size"),
         (each.sum(axis=0), "the figures of the batches are added up: their mean over the photos is wanted"),
-        ((each * sizes[:, None]).sum(axis=0) / (len(each) * batch), "the sum is divided by full batches: divide by the photos"),
+        (total, "the sum is not divided: divide it by the number of photos"),
+        (total / (len(each) * batch), "the sum is divided by full batches: divide by the number of photos"),
+        (total / len(each), "the sum is divided by the number of batches: divide it by the number of photos"),
+        (each.sum(axis=0) / count, "the batches' means are added up and divided by the number of photos: multiply each by its "
+         "batch's size first"),
+        (each.sum(axis=0) * batch / count, "each batch is counted as BATCH photos, the short last one too: multiply by its own "
+         "size"),
         (each[0], "these are the figures of the first batch alone: all batches count"),
     ], "these are not the means over all photos of what session.run gives for each batch")
     if max(sizes) > batch:

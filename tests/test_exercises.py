@@ -23,7 +23,7 @@ MISTAKES = [  # file, what stands there, what a student writes, what they are to
     ("feature_extraction.py", "return tf.stop_gradient(fc7)", "tf.stop_gradient(fc7)\n    return fc7",
      "freeze: AlexNet is not frozen: tf.stop_gradient gives back a new tensor, and here its result is not used"),
     ("train_feature_extraction.py", "sums / len(labels)", "sums",
-     "evaluate: these are not the means over all photos"),
+     "evaluate: the sum is not divided"),
 ]
 
 

@@ -61,7 +61,7 @@ def main(arguments=None):
 
     print(f"1. What the untrained layer says, where a mere guess has 1/43 = {1 / 43:.3f}:\n")
     inference.print_top(answers, gtsrb.sign_names())
-    print(f"2. Training will change {learning:,} numbers; {frozen:,} stay as they are.")
+    print(f"2. The new layer has {learning:,} numbers to train; AlexNet's {frozen:,} stay as they are once fc7 is frozen.")
 
 
 if __name__ == "__main__":

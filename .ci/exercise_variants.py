@@ -45,7 +45,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("TF2 imported", SIGNS, {"import tensorflow.compat.v1 as tf": "import tensorflow as tf"}, "resize",
      "import tensorflow.compat.v1 as tf"),
     ("bicubic", SIGNS, {"(signs, size)": "(signs, size, method=tf.image.ResizeMethod.BICUBIC)"}, "resize",
-     "its pixels are others"),
+     "the pixel values differ"),
     ("resized by NumPy", SIGNS, {RESIZE: "import numpy as np\n    return np.repeat(signs, 7, axis=1)"}, "resize",
      "NumPy cannot compute on a tensor"),
     ("resized in Python", SIGNS, {RESIZE: "import numpy as np\n    answer = tf.numpy_function(lambda a: np.resize(a, (len(a), "
@@ -85,7 +85,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("224 for AlexNet", LAYER, {"(227, 227)": "(224, 224)"}, "fc7_of", "the images are 224x224, but AlexNet takes 227x227"),
     ("aligned corners", LAYER, {RESIZED: "tf.image.resize_images(images, (227, 227), align_corners=True)"}, "fc7_of",
      "aligns the corners"),
-    ("feature_extract forgotten", LAYER, {"feature_extract=True, ": ""}, "fc7_of", "feature_extract=True is forgotten"),
+    ("feature_extract forgotten", LAYER, {"feature_extract=True, ": ""}, "fc7_of", "feature_extract=True is missing"),
     ("weights forgotten", LAYER, {", weights=weights)\n": ")\n"}, "fc7_of", "not given the weights"),
     ("fc7 rescaled", LAYER, {STOP: "return tf.nn.l2_normalize(tf.stop_gradient(fc7), axis=1)"}, "fc7_of",
      "what comes out of AlexNet is changed"),
@@ -150,7 +150,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("gradients only", TRAIN, {"optimizer.minimize(loss)": "optimizer.compute_gradients(loss)"}, "train_step",
      "returns an object of type list: the operation"),
     ("nothing changes", TRAIN, {"optimizer.minimize(loss)": "loss"}, "train_step", "variables are what they were"),
-    ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "take its loss up"),
+    ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "raise the loss"),
     ("the class, not an optimizer", TRAIN, {ADAM: "tf.train.AdamOptimizer"}, "train_step", "create the optimizer first"),
     ("only the biases", TRAIN, {"minimize(loss)": "minimize(loss, var_list=tf.trainable_variables()[-1:])"}, "train_step",
      "only the biases are trained"),
@@ -178,7 +178,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
                                          "validation, training": "held_out = int(np.ceil(0.33 * len(order)))\n    validation, "
                                          "training"},
      "split", "no longer belong together"),
-    ("parts changed places", TRAIN, {"validation, training": "training, validation"}, "split", "have changed places"),
+    ("parts changed places", TRAIN, {"validation, training": "training, validation"}, "split", "are swapped"),
     ("scikit-learn's order", TRAIN, {PARTS: "return features[training], features[validation], labels[training], "
                                      "labels[validation]"},
      "split", "the order is scikit-learn's"),
@@ -207,7 +207,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "np.random.shuffle works in place"),
     ("return for yield", TRAIN, {YIELD: YIELD.replace("yield", "return")}, "batches", "returns one batch"),
     ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in "
-                       "itertools.cycle(range(0, len(labels), size)):"}, "batches", "does not end"),
+                       "itertools.cycle(range(0, len(labels), size)):"}, "batches", "never stops"),
     ("an empty last batch", TRAIN, {"range(0, len(labels), size)": "range(0, len(labels) + 1, size)"}, "batches",
      "the last batch is empty"),
     ("lists from batches", TRAIN, {YIELD: "yield list(features[rows]), list(labels[rows])"}, "batches", "type list"),
@@ -222,7 +222,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
                                          "batches(features[:whole], labels[:whole], "
                                          "BATCH):", MEANS: "return sums / whole"}, "evaluate",
      "the last, short batch is dropped"),
-    ("accuracy first", TRAIN, {MEANS: MEANS.replace("sums", "sums[::-1]")}, "evaluate", "have changed places"),
+    ("accuracy first", TRAIN, {MEANS: MEANS.replace("sums", "sums[::-1]")}, "evaluate", "are swapped"),
     ("initializer in evaluate", TRAIN, {"sums = np.zeros(2)": "session.run(tf.global_variables_initializer())\n    sums = "
                                         "np.zeros(2)"},
      "evaluate", "runs the initializer"),

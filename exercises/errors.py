@@ -16,11 +16,11 @@ MEANINGS = [
     (r"^accuracy: .*(?:FailedPrecondition|uninitialized)",
      "this keeps variables of its own, as tf.metrics does, which have no value yet: compute it from logits and labels alone"),
     (r"^(?:resize|fc7_of|new_layer|loss|train_step|accuracy): .*(?:FailedPrecondition|must feed a value)",
-     "does a session.run stand in this function? It builds its part of the graph; main runs it"),
+     "is there a session.run or .eval() in this function? It builds its part of the graph; main runs it"),
     (r"^fc7_of: .*Incompatible shapes",
      "the mean has lost the axes over which it was taken: keepdims=True keeps them, as ones"),
-    (r"^accuracy: .*Expected dimension in the range", "labels are class numbers, [N], of which there is no largest: compare "
-     "them as they are"),
+    (r"^accuracy: .*Expected dimension in the range", "labels are class numbers, [N], not rows of scores, so "
+     "tf.argmax makes no sense on them: compare them as they are"),
     (r"'size' must be a 1-D Tensor", "the size is one argument, a pair: (height, width)"),
     (r"Iterating over a symbolic", "a tensor of the graph has no values yet that a loop, PIL or NumPy could take: "
      "TensorFlow's functions take the whole batch at once"),
@@ -46,7 +46,7 @@ MEANINGS = [
     (r"'input' has DataType bool", "TensorFlow takes no mean of truth values: tf.cast them to tf.float32 first"),
     (r"slice indices must be integers|'float' object cannot be interpreted as an integer",
      "a number of photos is a whole number: int(np.ceil(...))"),
-    (r"No module named 'sklearn'", "scikit-learn is not installed here, and not needed: its rule is in the text of split"),
+    (r"No module named 'sklearn'", "scikit-learn is not installed here, and not needed: its rule is in the docstring of split"),
     (r"inhomogeneous", "each tensor is fed its own array: {{inputs[0]: ..., inputs[1]: ...}}"),
     (r"^evaluate: .*could not be broadcast", "session.run gives a list, and a list times a number is a longer list: "
      "np.multiply, or np.array around it, multiplies"),
@@ -98,6 +98,7 @@ MEANINGS = [
     (r"type (\w+) of argument.*|dtype (?:mismatch|conflict)", "two tensors of different dtypes meet: tf.cast one of them"),
     (r"Matrix size-incompatible|Dimensions must be equal",
      "the shapes of two tensors do not fit together: [N, 4096] times [4096, 43], plus [43]"),
+    (r"NameError: name 'np' is", "np is not imported here, and not needed: use TensorFlow's functions"),
     (r"NameError: name '(\w+)' is not defined", "the name {0} is not known here: is it misspelt, or not yet imported?"),
     (r"AttributeError: 'NoneType'|NoneType.*(?:iterable|unpack)|None values not supported|Cannot convert None to",
      "something is None here: does a function before it lack its `return`?"),

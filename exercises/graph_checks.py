@@ -49,7 +49,7 @@ WRONG_RESIZES = {
     "nearest": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
     "nearest half": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
     "nearest corners": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
-    "corners": "it aligns the corners (align_corners=True), so that all between them is shifted" + LAB_RESIZE,
+    "corners": "it aligns the corners (align_corners=True), so everything between them is shifted" + LAB_RESIZE,
     "half": "it has half-pixel centres, which is TensorFlow 2's tf.image.resize" + LAB_RESIZE,
 }
 SWAPPED = "the channels are swapped to BGR: the lab's are RGB, in training and in inference"
@@ -72,7 +72,7 @@ def check_resize(student):
                [*((resized(signs, kind), sentence) for kind, sentence in WRONG_RESIZES.items()),
                 (right[..., ::-1], SWAPPED), (right / 255, "it divides the pixels by 255: AlexNet takes them from 0 to 255"),
                 (right.transpose(0, 2, 1, 3), "it turns rows into columns")],
-               "its pixels are others" + LAB_RESIZE)
+               "the pixel values differ" + LAB_RESIZE)
 
 
 def wrong_preparations(images):
@@ -81,7 +81,7 @@ def wrong_preparations(images):
     own = x.mean(axis=(1, 2, 3), keepdims=True)
     by_255 = "the pixels are divided by 255: AlexNet was trained on 0 to 255"
     return [
-        (x, "no mean is subtracted: each image loses its own, in training as in inference"),
+        (x, "no mean is subtracted: subtract each image's own mean, in training as in inference"),
         (x - x.mean(), "the mean is that of the whole batch, so that an image's answer depends on its neighbours: subtract "
          "each image's own (axis=[1, 2, 3], keepdims=True)"),
         (x - x.mean(axis=0), "the mean is taken over the batch (axis 0): subtract each image's own (axis=[1, 2, 3])"),
@@ -111,7 +111,7 @@ def check_fc7_of(student, function=None):
             raise Wrong("fc7_of never calls AlexNet: AlexNet(..., feature_extract=True, weights=weights) gives fc7")
         features, output, weights = watched.calls[-1]
         if output.shape[1] == 1000:
-            raise Wrong("AlexNet gives its 1000 probabilities, not fc7: feature_extract=True is forgotten")
+            raise Wrong("AlexNet gives its 1000 probabilities, not fc7: feature_extract=True is missing")
         if weights is not alexnet_weights():
             raise Wrong("AlexNet is not given the weights: AlexNet(..., weights=weights)")
         tensor(fc7, "fc7_of", [None, WIDTH])
@@ -125,7 +125,7 @@ def check_fc7_of(student, function=None):
         if not close(seen, right):
             late = resized(x)
             if close(seen, late - late.mean(axis=(1, 2, 3), keepdims=True)):
-                remark = ("the mean is that of the resized image, which weighs the edges less: nearly the same; the lab takes "
+                remark = ("the mean is that of the resized image, which weights the edges less: nearly the same; the lab takes "
                           "it before the resize")
             else:
                 candidates = [(resized(prepared), sentence) for prepared, sentence in wrong_preparations(images)]
@@ -246,6 +246,10 @@ def _spared(student, loss, alexnet_variables):
     return bool(changing) and not handles & set(changing)
 
 
+SIGMOID_LOSS = ("this is the sigmoid's cross-entropy, for photos that can show several signs; here each shows one, so use "
+                "softmax")
+
+
 def check_loss(student):
     """Compare with the mean cross-entropy in NumPy, on random logits."""
     rng = np.random.default_rng()
@@ -273,9 +277,8 @@ def check_loss(student):
                 (cross_entropy(x.clip(0), y), "a ReLU " + twice),
                 (-right, "the sign is wrong: such a loss would grow as the layer learns"),
                 (right / CLASSES, "the mean is taken over photos and classes: sum over the classes, mean over the photos"),
-                (binary.mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each photo shows one, "
-                 "softmax"),
-                (binary.sum(axis=1).mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each shows one"),
+                (binary.mean(), SIGMOID_LOSS),
+                (binary.sum(axis=1).mean(), SIGMOID_LOSS),
                 (((softmax - one_hot) ** 2).mean(), "this is a mean of squares: the lab's loss is the cross-entropy"),
             ], "this is not the mean cross-entropy of the logits' softmax")
         far = session.run(answer, {placeholder: [[300.0, -300.0] + [0.0] * 41], labels: [1]})
@@ -285,7 +288,7 @@ def check_loss(student):
 
 
 def check_train_step(student):
-    """Take 40 steps on one random batch, on the assembled graph, which must be learned by heart."""
+    """Take 40 steps on one random batch, on the assembled graph, which the layer must learn completely."""
     with tf.Graph().as_default(), tf.Session() as session:
         _, labels, fc7, loss = assembled(student.functions)
         alexnet_variables, others = by_owner()
@@ -315,11 +318,11 @@ def check_train_step(student):
         raise Wrong(f"the first steps take the loss of a batch from {losses[0]:.1f} to {max(losses[1:6]):.0f}: the steps are "
                     "too long, the learning rate too high; Adam's default is 0.001")
     if losses[-1] > losses[0]:
-        raise Wrong(f"40 steps on one batch take its loss up, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
+        raise Wrong(f"40 steps on one batch raise the loss, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
                     "itself, in shorter steps")
     if losses[-1] > 0.95 * losses[0]:
         raise Wrong(f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f} only, where "
-                    "Adam at its default learning rate, 0.001, knows it by heart: the steps are too short")
+                    "Adam at its default learning rate, 0.001, has learned the batch completely: the steps are too short")
     if not np.allclose(losses, lab, rtol=0.05, atol=0.01):
         slowly = "this learns slowly: " if losses[-1] > losses[0] / 2 else ""
         return (f"{slowly}40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {_short(losses[-1])}, where "
@@ -369,13 +372,13 @@ def check_accuracy(student):
             five = (np.argsort(-logits, axis=1)[:, :5] == classes[:, None]).any(axis=1)
             candidates = [(0, "it is always 0: in the graph, Python's == does not compare the numbers in two tensors; "
                            "tf.equal does"),
-                          (100 * hits.mean(), "it is a percentage: the part of the photos, 0 to 1, is wanted"),
-                          (hits.sum(), "it counts the right answers: their part, 0 to 1, is wanted"),
-                          (1 - hits.mean(), "it is the part of the wrong answers"),
+                          (100 * hits.mean(), "it is a percentage: the fraction of the photos, 0 to 1, is wanted"),
+                          (hits.sum(), "it counts the right answers: the fraction, 0 to 1, is wanted"),
+                          (1 - hits.mean(), "it is the fraction of the wrong answers"),
                           (five.mean(), "it takes a label among the five largest logits for right: the largest alone counts")]
             if count == CLASSES:
                 over_batch = (logits.argmax(axis=0) == classes).mean()
                 candidates.insert(0, (over_batch, "tf.argmax is taken over the batch (axis 0) and not over the classes (axis "
                                       "1)"))
             told_apart(value, hits.mean(), "accuracy", candidates,
-                       "it is not the part of the photos whose largest logit is that of their label")
+                       "it is not the fraction of the photos whose largest logit is that of their label")

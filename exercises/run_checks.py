@@ -56,7 +56,7 @@ def check_split(student):
         held_out = int(np.ceil(0.33 * count))
         order = np.random.RandomState(0).permutation(count)
         if set(training) == set(order[:held_out]):
-            raise Wrong("the parts have changed places: the third in front validates, the other two train")
+            raise Wrong("the parts are swapped: the first third is for validation, the rest for training")
         if len(validation) in (0, count) or not 0.05 < len(validation) / count < 0.6:
             raise Wrong(f"{len(validation)} of {count} photos validate: the lab holds out a third")
         if (np.ptp(validation) + 1 == len(validation) or np.ptp(training) + 1 == len(training)
@@ -67,7 +67,7 @@ def check_split(student):
             again = np.asarray(student.module.split(features.copy(), labels.copy())[2])[:, 0].astype(int)
             differs = "" if set(again) == set(validation) else ", and another each time"
             remark = (f"this is another split than the lab's ({len(validation)} of {count} photos validate{differs}): sound, "
-                      "but its accuracy cannot be compared with the lab's; the rule is in the text of split")
+                      "but its accuracy cannot be compared with the lab's; the rule is in the docstring of split")
     return remark
 
 
@@ -83,10 +83,10 @@ def check_batches(student):
         if made is None:
             raise Wrong("batches gives nothing: yield (features, labels) for each batch")
         if isinstance(made, tuple):
-            raise Wrong("batches returns one batch, with which the loop ends: yield it, and the loop goes on")
+            raise Wrong("batches returns one batch and stops: use yield instead of return")
         pairs = list(itertools.islice(made, 3 * count))
         if len(pairs) == 3 * count:
-            raise Wrong("batches does not end: it gives all photos once, then stops")
+            raise Wrong("batches never stops; it should yield every photo once, then stop")
         if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
             raise Wrong("batches yields a pair each time: an array of features [B, ...] and one of labels [B]")
         if not all(isinstance(part, np.ndarray) for pair in pairs for part in pair):
@@ -176,8 +176,8 @@ def check_evaluate(student):
         raise Wrong("these are the figures of the last batch alone: all batches count")
     total = (each * sizes[:, None]).sum(axis=0)
     told_apart(result, np.array(right), "evaluate", [
-        (np.array(right)[::-1], "loss and accuracy have changed places: the loss comes first"),
-        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weigh by the batch's "
+        (np.array(right)[::-1], "loss and accuracy are swapped: the loss comes first"),
+        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weight by the batch's "
          "size"),
         (each.sum(axis=0), "the figures of the batches are added up: their mean over the photos is wanted"),
         (total, "the sum is not divided: divide it by the number of photos"),

@@ -105,6 +105,11 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("weights not trainable", LAYER, {INITIAL: INITIAL + ", trainable=False"}, "new_layer", "only the biases are trained"),
     ("a hidden layer drawn anew", LAYER, {"W = tf": "fc7 = tf.matmul(fc7, tf.truncated_normal([4096, 64], stddev=0.01))\n    "
                                           "W = tf", "[4096, gtsrb": "[64, gtsrb"}, "new_layer", "drawn anew each time"),
+    ("tf.layers", LAYER, {LOGITS: "return tf.layers.dense(fc7, 43)"}, "new_layer", "tf.layers does not work"),
+    ("np without its import", LAYER, {BIAS: "tf.Variable(np.zeros(43, 'float32'))"}, "new_layer", "np is not imported here"),
+    ("a hidden layer not trainable", LAYER, {"W = tf": "fc7 = tf.matmul(fc7, tf.Variable(tf.truncated_normal([4096, 64], "
+                                             "stddev=0.01), trainable=False))\n    W = tf", "[4096, gtsrb": "[64, gtsrb"},
+     "new_layer", "of shape [4096, 64] do not change"),
     ("plain biases", LAYER, {BIAS: "tf.zeros([gtsrb.CLASSES])"}, "new_layer", "the biases are not 43 trainable numbers"),
     ("one bias", LAYER, {BIAS: "tf.Variable(tf.zeros([1]))"}, "new_layer", "the biases are not 43 trainable numbers"),
     ("biases not trainable", LAYER, {BIAS: BIAS[:-1] + ", trainable=False)"}, "new_layer",
@@ -286,6 +291,8 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("get_variable, other names", LAYER, {f"W = tf.Variable({INITIAL})": 'kernel = tf.get_variable("k", [4096, 43], '
                                                                          'initializer='
      "tf.truncated_normal_initializer(stddev=0.01))", "(fc7, W)": "(fc7, kernel)"}, "", ""),
+    ("Keras's layer", LAYER, {LOGITS: "return tf.keras.layers.Dense(43)(fc7)", f"W = tf.Variable({INITIAL})\n    ": "",
+                              f"b = {BIAS}\n    ": ""}, "new_layer", "the lab does not use"),
     ("Glorot's weights", LAYER, {f"tf.Variable({INITIAL})": 'tf.get_variable("w", [4096, 43])'}, "", ""),
     ("a hidden layer", LAYER, {"W = tf": "H = tf.Variable(tf.truncated_normal([4096, 64], stddev=0.01))\n    fc7 = "
                                "tf.nn.relu(tf.matmul(fc7, H) + tf.Variable(tf.zeros([64])))\n    W = "

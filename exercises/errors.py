@@ -24,8 +24,10 @@ MEANINGS = [
     (r"'size' must be a 1-D Tensor", "the size is one argument, a pair: (height, width)"),
     (r"Iterating over a symbolic", "a tensor of the graph has no values yet that a loop, PIL or NumPy could take: "
      "TensorFlow's functions take the whole batch at once"),
-    (r"not available with Keras|\bkeras\b.*(?:cannot|can't|Only)|'Adam' object has no attribute 'minimize'",
-     "this is Keras, or what became of tf.layers: the lab takes tf.Variable, tf.matmul and tf.train.AdamOptimizer"),
+    (r"not available with Keras", "tf.layers does not work with this TensorFlow, and the lab does not use it: build the layer "
+     "from tf.Variable and tf.matmul"),
+    (r"\bkeras\b.*(?:cannot|can't|Only)|'Adam' object has no attribute 'minimize'",
+     "this is Keras, which the lab does not use: it takes tf.Variable, tf.matmul and tf.train.AdamOptimizer"),
     (r"^(?:split|batches): .*None", "something is None here: np.random.shuffle works in place and returns None; "
      "np.random.permutation gives a new order"),
     (r"^evaluate: .*(?:FailedPrecondition|uninitialized|Could not find variable)",

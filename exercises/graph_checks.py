@@ -3,6 +3,8 @@
 checks.py says what a check takes and gives.
 """
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 from watching import (
@@ -163,13 +165,16 @@ def check_new_layer(student):
             raise Wrong(f"the variable of shape {unused[0]} is made, but the logits do not depend on it")
         shapes = [v.shape.as_list() for v in learning]
         fixed = [v for v in tf.global_variables() if v.shape.rank == 2 and not any(v is other for other in learning)]
-        if fixed or all(len(shape) < 2 for shape in shapes):
+        if all(len(shape) < 2 for shape in shapes):
             raise Wrong("only the biases are trained: the weights do not change; make them a tf.Variable that is trainable")
+        if fixed:
+            raise Wrong(f"the weights of shape {fixed[0].shape.as_list()} do not change: make them trainable")
         session.run(tf.global_variables_initializer())
         values, answer = session.run([learning, logits], {placeholder: fc7})
-        if not np.array_equal(answer, session.run(logits, {placeholder: fc7})):
+        if not close(answer, session.run(logits, {placeholder: fc7})):
             raise Wrong("the logits differ from run to run: some weights are a plain tensor, drawn anew each time; a "
                         "tf.Variable keeps them")
+        keras = any("keras" in Path(frame.filename).parts for frame in logits.op.traceback or ())
         added = logits.op.type in ("Add", "AddV2", "BiasAdd")
 
     after = "; the loss applies the softmax itself, the layer gives logits"
@@ -203,6 +208,8 @@ def check_new_layer(student):
                 "would not, and the lab draws them at random")
     if biases.any():
         return "the biases do not start as zeros, as the lab's do"
+    if keras:
+        return "this layer is made by Keras, which the lab does not use: it takes tf.Variable and tf.matmul"
     return None
 
 

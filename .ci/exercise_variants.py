@@ -45,7 +45,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("TF2 imported", SIGNS, {"import tensorflow.compat.v1 as tf": "import tensorflow as tf"}, "resize",
      "import tensorflow.compat.v1 as tf"),
     ("bicubic", SIGNS, {"(signs, size)": "(signs, size, method=tf.image.ResizeMethod.BICUBIC)"}, "resize",
-     "its pixels are others"),
+     "the pixel values differ"),
     ("resized by NumPy", SIGNS, {RESIZE: "import numpy as np\n    return np.repeat(signs, 7, axis=1)"}, "resize",
      "NumPy cannot compute on a tensor"),
     ("resized in Python", SIGNS, {RESIZE: "import numpy as np\n    answer = tf.numpy_function(lambda a: np.resize(a, (len(a), "
@@ -55,8 +55,13 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("divided by 255 too", SIGNS, {"(signs, size)": "(signs / 255, size)"}, "resize", "divides the pixels by 255"),
     ("sys.exit", SIGNS, {RESIZE: "sys.exit()"}, "resize", "ends the program"),
     ("os._exit", SIGNS, {RESIZE: "import os\n    os._exit(0)"}, "resize", "ends the program by itself"),
+    ("a wrong import", SIGNS, {"import sys\n": "import sys, sis\n"}, "resize", "cannot be loaded: line"),
     ("exit at import", SIGNS, {"\n\ndef main(": "\nsys.exit(0)\n\ndef main("}, "resize", "ends the program"),
-    ("no Python", SIGNS, {RESIZE: RESIZE[:-1]}, "resize", "Python cannot read this"),
+    ("no Python", SIGNS, {RESIZE: RESIZE[:-1]}, "resize", "cannot be read: line"),
+    ("a misspelt function", SIGNS, {"resize_images": "resize_image"}, "resize",
+     "tf.image has nothing called resize_image (did you mean resize_images?)"),
+    ("NumPy's astype", SIGNS, {"(signs, size)": "(signs.astype(float), size)"}, "resize",
+     "a tensor has no astype: use tf.cast(tensor, tf.float32)"),
     ("misspelt", SIGNS, {RESIZE: RESIZE.replace("signs", "sign")}, "resize", "the name sign is not known here"),
 
     ("no mean", LAYER, {f"images = {MEAN}\n    ": ""}, "fc7_of", "no mean is subtracted"),
@@ -80,7 +85,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("224 for AlexNet", LAYER, {"(227, 227)": "(224, 224)"}, "fc7_of", "the images are 224x224, but AlexNet takes 227x227"),
     ("aligned corners", LAYER, {RESIZED: "tf.image.resize_images(images, (227, 227), align_corners=True)"}, "fc7_of",
      "aligns the corners"),
-    ("feature_extract forgotten", LAYER, {"feature_extract=True, ": ""}, "fc7_of", "feature_extract=True is forgotten"),
+    ("feature_extract forgotten", LAYER, {"feature_extract=True, ": ""}, "fc7_of", "feature_extract=True is missing"),
     ("weights forgotten", LAYER, {", weights=weights)\n": ")\n"}, "fc7_of", "not given the weights"),
     ("fc7 rescaled", LAYER, {STOP: "return tf.nn.l2_normalize(tf.stop_gradient(fc7), axis=1)"}, "fc7_of",
      "what comes out of AlexNet is changed"),
@@ -96,6 +101,21 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "the shape (N, 1000), but (N, 43) is wanted"),
     ("no variables", LAYER, {f"tf.Variable({INITIAL})": INITIAL, BIAS: "tf.zeros([gtsrb.CLASSES])"}, "new_layer",
      "no variables that training could change"),
+    ("weights drawn anew", LAYER, {f"tf.Variable({INITIAL})": INITIAL}, "new_layer", "only the biases are trained"),
+    ("weights not trainable", LAYER, {INITIAL: INITIAL + ", trainable=False"}, "new_layer", "only the biases are trained"),
+    ("a hidden layer drawn anew", LAYER, {"W = tf": "fc7 = tf.matmul(fc7, tf.truncated_normal([4096, 64], stddev=0.01))\n    "
+                                          "W = tf", "[4096, gtsrb": "[64, gtsrb"}, "new_layer", "drawn anew each time"),
+    ("tf.layers", LAYER, {LOGITS: "return tf.layers.dense(fc7, 43)"}, "new_layer", "tf.layers does not work"),
+    ("np without its import", LAYER, {BIAS: "tf.Variable(np.zeros(43, 'float32'))"}, "new_layer", "np is not imported here"),
+    ("a hidden layer not trainable", LAYER, {"W = tf": "fc7 = tf.matmul(fc7, tf.Variable(tf.truncated_normal([4096, 64], "
+                                             "stddev=0.01), trainable=False))\n    W = tf", "[4096, gtsrb": "[64, gtsrb"},
+     "new_layer", "of shape [4096, 64] do not change"),
+    ("plain biases", LAYER, {BIAS: "tf.zeros([gtsrb.CLASSES])"}, "new_layer", "the biases are not 43 trainable numbers"),
+    ("one bias", LAYER, {BIAS: "tf.Variable(tf.zeros([1]))"}, "new_layer", "the biases are not 43 trainable numbers"),
+    ("biases not trainable", LAYER, {BIAS: BIAS[:-1] + ", trainable=False)"}, "new_layer",
+     "the biases are not 43 trainable numbers"),
+    ("large biases", LAYER, {BIAS: "tf.Variable(tf.random.normal([gtsrb.CLASSES], stddev=9))"}, "new_layer",
+     "the biases do not start as zeros"),
     ("turned weights", LAYER, {"[4096, gtsrb.CLASSES]": "[gtsrb.CLASSES, 4096]"}, "new_layer", "do not fit together"),
     ("logits stopped", LAYER, {LOGITS: "return tf.stop_gradient(tf.matmul(fc7, W) + b)", STOP: "return fc7"}, "new_layer",
      "a tf.stop_gradient on the logits stops all learning"),
@@ -120,6 +140,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("ReLU first", TRAIN, {"logits=logits)": "logits=tf.nn.relu(logits))"}, "loss", "a ReLU is applied before the loss"),
     ("one-hot labels", TRAIN, {"(labels=labels,": "(labels=tf.one_hot(labels, 43, dtype=tf.int64),"}, "loss",
      "the sparse cross-entropy takes class numbers"),
+    ("logits first", TRAIN, {"labels=labels, logits=logits": "logits, labels"}, "loss", "labels and logits are swapped"),
     ("class numbers for the dense loss", TRAIN, {"sparse_softmax": "softmax"}, "loss", "the dense one takes one-hot rows"),
     ("float labels", TRAIN, {"(labels=labels,": "(labels=tf.cast(labels, tf.float32),"}, "loss", "int64, not floats"),
     ("sum", TRAIN, {"tf.reduce_mean(losses)": "tf.reduce_sum(losses)"}, "loss", "their mean is wanted"),
@@ -134,7 +155,10 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("gradients only", TRAIN, {"optimizer.minimize(loss)": "optimizer.compute_gradients(loss)"}, "train_step",
      "returns an object of type list: the operation"),
     ("nothing changes", TRAIN, {"optimizer.minimize(loss)": "loss"}, "train_step", "variables are what they were"),
-    ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "take its loss up"),
+    ("maximised", TRAIN, {"optimizer.minimize(loss)": "optimizer.minimize(-loss)"}, "train_step", "raise the loss"),
+    ("the class, not an optimizer", TRAIN, {ADAM: "tf.train.AdamOptimizer"}, "train_step", "create the optimizer first"),
+    ("only the biases", TRAIN, {"minimize(loss)": "minimize(loss, var_list=tf.trainable_variables()[-1:])"}, "train_step",
+     "only the biases are trained"),
     ("TF2's optimizer", TRAIN, {"import tensorflow.compat.v1 as tf\n": "import tensorflow as tf\n"}, "train_step",
      "import tensorflow.compat.v1 as tf"),
 
@@ -143,7 +167,12 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("percent", TRAIN, {PART: "return 100 * tf.reduce_mean(tf.cast(correct, tf.float32))"}, "accuracy", "a percentage"),
     ("whole numbers", TRAIN, {"tf.cast(correct, tf.float32)": "tf.cast(correct, tf.int32)"}, "accuracy", "a whole number"),
     ("counted", TRAIN, {PART: "return tf.reduce_sum(tf.cast(correct, tf.float32))"}, "accuracy", "it counts the right answers"),
-    ("dtypes", TRAIN, {"axis=1)": "axis=1, output_type=tf.int32)"}, "accuracy", "different dtypes"),
+    ("dtypes", TRAIN, {"axis=1)": "axis=1, output_type=tf.int32)"}, "accuracy", "different dtypes meet, int64 and int32"),
+    ("a boolean's mean", TRAIN, {CORRECT: "tf.argmax(logits, axis=1) != labels", PART: "return correct.mean()"}, "accuracy",
+     "use tf.equal or tf.not_equal"),
+    ("a tensor's mean", TRAIN, {PART: "return tf.cast(correct, tf.float32).mean()"}, "accuracy", "use tf.reduce_mean"),
+    ("a tensor's length", TRAIN, {PART: "return tf.reduce_sum(tf.cast(correct, tf.float32)) / len(labels)"}, "accuracy",
+     "use tf.shape(tensor)[0]"),
     ("one answer a photo", TRAIN, {PART: "return tf.cast(correct, tf.float32)"}, "accuracy", "one answer for each photo"),
 
     ("no shuffling before the split", TRAIN, {ORDER: "order = np.arange(len(labels))"}, "split", "not shuffled before they "
@@ -154,10 +183,18 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
                                          "validation, training": "held_out = int(np.ceil(0.33 * len(order)))\n    validation, "
                                          "training"},
      "split", "no longer belong together"),
-    ("parts changed places", TRAIN, {"validation, training": "training, validation"}, "split", "have changed places"),
+    ("parts changed places", TRAIN, {"validation, training": "training, validation"}, "split", "are swapped"),
     ("scikit-learn's order", TRAIN, {PARTS: "return features[training], features[validation], labels[training], "
                                      "labels[validation]"},
      "split", "the order is scikit-learn's"),
+
+    ("lists from split", TRAIN, {PARTS: PARTS.replace("labels[training]", "list(labels[training])")}, "split",
+     "type list among its four results"),
+    ("np.random.shuffle's result split", TRAIN, {ORDER: "order = np.random.shuffle(np.arange(len(labels)))"}, "split",
+     "np.random.shuffle works in place"),
+    ("split in place", TRAIN, {PARTS: "features[:], labels[:] = features[order], labels[order]\n    held_out = "
+                               "len(validation)\n    return features[held_out:], labels[held_out:], features[:held_out], "
+                               "labels[:held_out]"}, "split", "changes the arrays it is given"),
 
     ("no shuffling", TRAIN, {SHUFFLE: "order = np.arange(len(labels))"}, "batches", "not shuffled"),
     ("shuffled within the batch only", TRAIN, {SHUFFLE: "order = np.arange(len(labels))", YIELD:
@@ -171,9 +208,15 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
      "the last, short batch is dropped"),
     ("drawn with replacement", TRAIN, {SHUFFLE: "order = np.random.randint(0, len(labels), len(labels))"}, "batches", "come "
      "twice"),
+    ("np.random.shuffle's result", TRAIN, {SHUFFLE: "order = np.random.shuffle(np.arange(len(labels)))"}, "batches",
+     "np.random.shuffle works in place"),
     ("return for yield", TRAIN, {YIELD: YIELD.replace("yield", "return")}, "batches", "returns one batch"),
     ("no end", TRAIN, {"for start in range(0, len(labels), size):": "import itertools\n    for start in "
-                       "itertools.cycle(range(0, len(labels), size)):"}, "batches", "does not end"),
+                       "itertools.cycle(range(0, len(labels), size)):"}, "batches", "never stops"),
+    ("an empty last batch", TRAIN, {"range(0, len(labels), size)": "range(0, len(labels) + 1, size)"}, "batches",
+     "the last batch is empty"),
+    ("lists from batches", TRAIN, {YIELD: "yield list(features[rows]), list(labels[rows])"}, "batches", "type list"),
+    ("labels first", TRAIN, {YIELD: "yield labels[rows], features[rows]"}, "batches", "the labels come first"),
     ("only row numbers", TRAIN, {YIELD: "yield rows"}, "batches", "yields a pair each time"),
 
     ("last batch only", TRAIN, {"sums +=": "sums =", SUM.removeprefix("sums += "): "np.array(session.run(measures, "
@@ -184,7 +227,7 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
                                          "batches(features[:whole], labels[:whole], "
                                          "BATCH):", MEANS: "return sums / whole"}, "evaluate",
      "the last, short batch is dropped"),
-    ("accuracy first", TRAIN, {MEANS: MEANS.replace("sums", "sums[::-1]")}, "evaluate", "have changed places"),
+    ("accuracy first", TRAIN, {MEANS: MEANS.replace("sums", "sums[::-1]")}, "evaluate", "are swapped"),
     ("initializer in evaluate", TRAIN, {"sums = np.zeros(2)": "session.run(tf.global_variables_initializer())\n    sums = "
                                         "np.zeros(2)"},
      "evaluate", "runs the initializer"),
@@ -194,7 +237,17 @@ WRONG = [  # name, file, replacements, the check that finds it, a part of what i
     ("a list times a number", TRAIN, {SUM: "sums += session.run(measures, dict(zip(inputs, batch))) * len(batch[1])"},
      "evaluate",
      "a list times a number"),
-    ("added up", TRAIN, {MEANS: "return sums"}, "evaluate", "not the means over all photos"),
+    ("added up", TRAIN, {MEANS: "return sums"}, "evaluate", "the sum is not divided"),
+    ("times BATCH", TRAIN, {"len(batch[1]))": "BATCH)"}, "evaluate", "counted as BATCH photos"),
+    ("divided by the photos only", TRAIN, {SUM: "sums += session.run(measures, dict(zip(inputs, batch)))"}, "evaluate",
+     "multiply each by its batch's size first"),
+    ("divided by the batches", TRAIN, {MEANS: "return sums / np.ceil(len(labels) / BATCH)"}, "evaluate",
+     "divided by the number of batches"),
+    ("short batch dropped, all counted", TRAIN, {LOOP: "whole = len(labels) // BATCH * BATCH\n    for batch in "
+                                                 "batches(features[:whole], labels[:whole], BATCH):"}, "evaluate",
+     "the last, short batch is dropped"),
+    ("a new session", TRAIN, {"sums = np.zeros(2)": "session = tf.Session()\n    sums = np.zeros(2)"}, "evaluate",
+     "this is a new session"),
 
     ("minimize inside the loop", TRAIN, {FEED: FEED.replace("step",
                                                             "tf.train.GradientDescentOptimizer(0.01).minimize(measures[0])")},
@@ -238,10 +291,13 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("get_variable, other names", LAYER, {f"W = tf.Variable({INITIAL})": 'kernel = tf.get_variable("k", [4096, 43], '
                                                                          'initializer='
      "tf.truncated_normal_initializer(stddev=0.01))", "(fc7, W)": "(fc7, kernel)"}, "", ""),
+    ("Keras's layer", LAYER, {LOGITS: "return tf.keras.layers.Dense(43)(fc7)", f"W = tf.Variable({INITIAL})\n    ": "",
+                              f"b = {BIAS}\n    ": ""}, "new_layer", "the lab does not use"),
     ("Glorot's weights", LAYER, {f"tf.Variable({INITIAL})": 'tf.get_variable("w", [4096, 43])'}, "", ""),
     ("a hidden layer", LAYER, {"W = tf": "H = tf.Variable(tf.truncated_normal([4096, 64], stddev=0.01))\n    fc7 = "
                                "tf.nn.relu(tf.matmul(fc7, H) + tf.Variable(tf.zeros([64])))\n    W = "
                                "tf", "[4096, gtsrb": "[64, gtsrb"}, "", ""),
+    ("biases of ones", LAYER, {BIAS: "tf.Variable(tf.ones([gtsrb.CLASSES]))"}, "new_layer", "as the lab's do"),
     ("zeros", LAYER, {INITIAL: "tf.zeros([4096, 43])"}, "new_layer", "start with the same number"),
     ("the lab's subtract_mean", LAYER, {CAST: "from lab.network.preprocessing import subtract_mean\n    ",
                                         MEAN: "subtract_mean(images)"}, "", ""),
@@ -261,13 +317,16 @@ RIGHT = [  # name, file, replacements, the check that has a remark, a part of it
     ("log of clipped softmax", TRAIN, {LOSSES: "-tf.reduce_sum(tf.one_hot(labels, 43) * tf.log(tf.nn.softmax(logits) + 1e-9), "
                                        "axis=1)"},
      "loss", "rounds to 0"),
-    ("gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.01)"}, "", ""),
-    ("momentum", TRAIN, {ADAM: "tf.train.MomentumOptimizer(0.001, 0.9)"}, "", ""),
+    ("gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.01)"}, "train_step", "the lab's Adam"),
+    ("Adam at 0.01", TRAIN, {ADAM: "tf.train.AdamOptimizer(0.01)"}, "train_step", "the lab's Adam"),
+    ("Adam at 0.0001", TRAIN, {ADAM: "tf.train.AdamOptimizer(0.0001)"}, "train_step", "the lab's Adam"),
+    ("Adam at 0.001", TRAIN, {ADAM: "tf.train.AdamOptimizer(learning_rate=0.001)"}, "", ""),
+    ("momentum", TRAIN, {ADAM: "tf.train.MomentumOptimizer(0.001, 0.9)"}, "train_step", "the lab's Adam"),
     ("slow gradient descent", TRAIN, {ADAM: "tf.train.GradientDescentOptimizer(0.001)"}, "train_step", "learns slowly"),
-    ("RMSProp", TRAIN, {ADAM: "tf.train.RMSPropOptimizer(0.001)"}, "", ""),
+    ("RMSProp", TRAIN, {ADAM: "tf.train.RMSPropOptimizer(0.001)"}, "train_step", "the lab's Adam"),
     ("gradients by hand", TRAIN, {MINIMIZE: "variables = [v for v in tf.trainable_variables() if 'alexnet' not in v.name]\n   "
                                   " return tf.group(*[v.assign_sub(0.01 * g) for v, g in zip(variables, tf.gradients(loss, "
-                                  "variables))])"}, "", ""),
+                                  "variables))])"}, "train_step", "the lab's Adam"),
     ("compute and apply", TRAIN, {MINIMIZE: "gradients = optimizer.compute_gradients(loss)\n    return "
                                   "optimizer.apply_gradients([(g, v) for g, v in gradients if g is not None])"}, "", ""),
     ("in_top_k", TRAIN, {CORRECT: "tf.nn.in_top_k(logits, labels, 1)"}, "", ""),

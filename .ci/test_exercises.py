@@ -62,7 +62,8 @@ def test_the_solutions_pass_all_in_order_within_15_seconds_and_nothing_else_is_s
     print(f"\n{time.time() - start:.1f} seconds")
     assert (run.returncode, run.stderr) == (0, "")
     lines = [line.split() for line in run.stdout.splitlines() if line.startswith("  ")]
-    assert lines == [[name, "right"] for name in check.ORDER] and "All right." in run.stdout
+    assert [line[:2] for line in lines] == [[name, "right"] for name in check.ORDER] and "Everything is right." in run.stdout
+    assert "right so far (freeze is checked below)" in run.stdout
     assert time.time() - start < 15
 
 
@@ -84,6 +85,14 @@ def test_frozen_by_var_list_passes_with_a_remark(choice, tmp_path):
     verdicts = list(check.verdicts(tmp_path, check.ORDER, checks))
     assert {kind for _, kind, _ in verdicts} == {"right", "remark"}
     assert [(name, "not the graph" in sentence) for name, kind, sentence in verdicts if kind == "remark"] == [("freeze", True)]
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_so_and_no_gap_is_blamed(tmp_path):
+    folder = written(tmp_path, TRAIN, {"return optimizer.minimize(loss)": "return optimizer.minimize(loss"})
+    run = subprocess.run([sys.executable, HERE / "exercises/check.py", folder], capture_output=True, text=True)
+    *_, file, last = run.stdout.splitlines()
+    assert run.returncode == 1 and file.endswith(TRAIN)
+    assert last.startswith(f"  {TRAIN} cannot be read: line 38, ") and "Read:" not in run.stdout
 
 
 def test_a_file_without_an_end_is_stopped(tmp_path, monkeypatch):

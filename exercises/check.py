@@ -19,6 +19,10 @@ PRACTISE = LAB / "practise"
 TIME_LIMIT = 60  # seconds for one check
 ORDER = ("resize", "inference", "fc7_of", "new_layer", "freeze", "extraction", "loss", "train_step", "accuracy", "split",
          "batches", "evaluate", "training")
+LISTED = """\
+  resize, inference (the whole script),
+  fc7_of, new_layer, freeze (fc7_of in the whole graph), extraction (the whole script),
+  loss, train_step, accuracy, split, batches, evaluate, training (the whole script)"""
 
 sys.path[:0] = [str(HERE), str(LAB)]
 
@@ -30,7 +34,7 @@ from lab.files import BadInput, notice  # noqa: E402
 
 def main(arguments=None):
     parser = command_line.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                 epilog="The checks, in the lab's order:\n  " + ", ".join(ORDER) + "\n\nA student's file is "
+                                 epilog="The checks, in the lab's order:\n" + LISTED + "\n\nA student's file is "
                                  "code, and is run: docs/teaching.md says how to lock it in.")
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="a student's folder with the three scripts; of several, "
                         "or with --csv, one line of points each is printed (default: practise, which is made when it is "
@@ -73,15 +77,26 @@ def print_verdicts(folder, names, hint, checks):
         if file != shown:
             command_line.result(f"{folder.name}/{file}")
             shown = file
+        if kind == "wrong" and any(mark in sentence for mark in (checks.errors.CANNOT_BE_READ, checks.errors.CANNOT_BE_LOADED)):
+            command_line.result(f"  {_ended(sentence)}")
+            return 1
         label = {"right": "right", "remark": "right, with a remark"}.get(kind, kind)
-        command_line.result(f"  {name:10} {label}" + (f": {sentence}." if sentence else ""))
+        if name == "fc7_of" and kind == "right" and "freeze" in names:
+            label = "right so far (freeze is checked below)"
+        command_line.result(f"  {name:10} {label}" + (f": {_ended(sentence)}" if sentence else ""))
         if kind in ("open", "wrong"):
             help = f"Hint: {help}." if hint else "(make practise HINT=1, or --hint, gives a hint.)"
             command_line.result(f"  {'':10} Read: {where}.\n  {'':10} {help}")
             return 1
     if len(names) == len(ORDER):
-        command_line.result("\nAll right. Now run the three scripts, and see what answers their questions.")
+        command_line.result("\nEverything is right. Now run the three scripts to see the answers to their "
+                            "questions. The last one ends at an accuracy below 0.3: 20 drawn signs a class are few.")
     return 0
+
+
+def _ended(sentence):
+    """`sentence` with one mark at its end, a full stop unless it has another."""
+    return sentence if sentence[-1] in ".?!" else sentence.rstrip(" :;,") + "."
 
 
 def print_points(folders, names, checks):
@@ -175,6 +190,8 @@ def _check_in_process(sender, folder, file, names, passed, still_open, checks):
         module = _load(folder / file)
     except BaseException as error:  # the student's code may raise anything
         sentence = checks.errors.explain(error, folder / file, file)
+        if checks.errors.CANNOT_BE_READ not in sentence:
+            sentence = file + checks.errors.CANNOT_BE_LOADED + sentence.removeprefix(f"{file}, ")
         for name in names:
             sender.send((name, "wrong", sentence))
         os._exit(0)
@@ -190,7 +207,7 @@ def _check_in_process(sender, folder, file, names, passed, still_open, checks):
         for gap in own:
             setattr(module, gap, student.functions[gap])
         waits_for = [gap for gap in own if gap in still_open] if name in checks.WHOLE else []
-        verdict = ("open", f"it waits for {waits_for[0]}") if waits_for else checks.verdict(name, student)
+        verdict = ("open", f"not checked yet: {waits_for[0]} comes first") if waits_for else checks.verdict(name, student)
         if verdict[0] in ("right", "remark"):
             passed = passed | {name}
         elif verdict[0] == "open":

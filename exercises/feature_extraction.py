@@ -2,7 +2,7 @@
 
 Answer these two questions before you run it:
 
-1. The new layer is untrained. How probable will it find its best answer, out of 43?
+1. The new layer is untrained. What probability will it give its best answer, out of 43?
 2. How many numbers will training change, and how many does AlexNet hold up to fc7, which stay as they are?
 """
 
@@ -55,9 +55,9 @@ def main(arguments=None):
         frozen = sum(v.shape.num_elements() for v in alexnet_variables)
         learning = sum(v.shape.num_elements() for v in tf.global_variables()) - frozen
 
-    print(f"1. What the untrained layer says, where a mere guess has 1/43 = {1 / 43:.3f}:\n")
+    print(f"1. What the untrained layer says, where a pure guess would be 1/43 = {1 / 43:.3f}:\n")
     inference.print_top(answers, gtsrb.sign_names())
-    print(f"2. Training will change {learning:,} numbers; {frozen:,} stay as they are.")
+    print(f"2. The new layer has {learning:,} numbers to train; AlexNet's {frozen:,} stay as they are once fc7 is frozen.")
 
 
 if __name__ == "__main__":

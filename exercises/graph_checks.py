@@ -3,6 +3,8 @@
 checks.py says what a check takes and gives.
 """
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 from watching import (
@@ -49,7 +51,7 @@ WRONG_RESIZES = {
     "nearest": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
     "nearest half": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
     "nearest corners": "it takes the nearest pixel and does not interpolate" + LAB_RESIZE,
-    "corners": "it aligns the corners (align_corners=True), so that all between them is shifted" + LAB_RESIZE,
+    "corners": "it aligns the corners (align_corners=True), so everything between them is shifted" + LAB_RESIZE,
     "half": "it has half-pixel centres, which is TensorFlow 2's tf.image.resize" + LAB_RESIZE,
 }
 SWAPPED = "the channels are swapped to BGR: the lab's are RGB, in training and in inference"
@@ -72,7 +74,7 @@ def check_resize(student):
                [*((resized(signs, kind), sentence) for kind, sentence in WRONG_RESIZES.items()),
                 (right[..., ::-1], SWAPPED), (right / 255, "it divides the pixels by 255: AlexNet takes them from 0 to 255"),
                 (right.transpose(0, 2, 1, 3), "it turns rows into columns")],
-               "its pixels are others" + LAB_RESIZE)
+               "the pixel values differ" + LAB_RESIZE)
 
 
 def wrong_preparations(images):
@@ -81,7 +83,7 @@ def wrong_preparations(images):
     own = x.mean(axis=(1, 2, 3), keepdims=True)
     by_255 = "the pixels are divided by 255: AlexNet was trained on 0 to 255"
     return [
-        (x, "no mean is subtracted: each image loses its own, in training as in inference"),
+        (x, "no mean is subtracted: subtract each image's own mean, in training as in inference"),
         (x - x.mean(), "the mean is that of the whole batch, so that an image's answer depends on its neighbours: subtract "
          "each image's own (axis=[1, 2, 3], keepdims=True)"),
         (x - x.mean(axis=0), "the mean is taken over the batch (axis 0): subtract each image's own (axis=[1, 2, 3])"),
@@ -111,7 +113,7 @@ def check_fc7_of(student, function=None):
             raise Wrong("fc7_of never calls AlexNet: AlexNet(..., feature_extract=True, weights=weights) gives fc7")
         features, output, weights = watched.calls[-1]
         if output.shape[1] == 1000:
-            raise Wrong("AlexNet gives its 1000 probabilities, not fc7: feature_extract=True is forgotten")
+            raise Wrong("AlexNet gives its 1000 probabilities, not fc7: feature_extract=True is missing")
         if weights is not alexnet_weights():
             raise Wrong("AlexNet is not given the weights: AlexNet(..., weights=weights)")
         tensor(fc7, "fc7_of", [None, WIDTH])
@@ -125,7 +127,7 @@ def check_fc7_of(student, function=None):
         if not close(seen, right):
             late = resized(x)
             if close(seen, late - late.mean(axis=(1, 2, 3), keepdims=True)):
-                remark = ("the mean is that of the resized image, which weighs the edges less: nearly the same; the lab takes "
+                remark = ("the mean is that of the resized image, which weights the edges less: nearly the same; the lab takes "
                           "it before the resize")
             else:
                 candidates = [(resized(prepared), sentence) for prepared, sentence in wrong_preparations(images)]
@@ -162,8 +164,18 @@ def check_new_layer(student):
         if unused:
             raise Wrong(f"the variable of shape {unused[0]} is made, but the logits do not depend on it")
         shapes = [v.shape.as_list() for v in learning]
+        fixed = [v for v in tf.global_variables() if v.shape.rank == 2 and not any(v is other for other in learning)]
+        if all(len(shape) < 2 for shape in shapes):
+            raise Wrong("only the biases are trained: the weights do not change; make them a tf.Variable that is trainable")
+        if fixed:
+            raise Wrong(f"the weights of shape {fixed[0].shape.as_list()} do not change: make them trainable")
         session.run(tf.global_variables_initializer())
         values, answer = session.run([learning, logits], {placeholder: fc7})
+        if not close(answer, session.run(logits, {placeholder: fc7})):
+            raise Wrong("the logits differ from run to run: some weights are a plain tensor, drawn anew each time; a "
+                        "tf.Variable keeps them")
+        keras = any("keras" in Path(frame.filename).parts for frame in logits.op.traceback or ())
+        added = logits.op.type in ("Add", "AddV2", "BiasAdd")
 
     after = "; the loss applies the softmax itself, the layer gives logits"
     if np.allclose(answer.sum(axis=1), 1, atol=1e-3) and (answer >= 0).all():
@@ -179,15 +191,26 @@ def check_new_layer(student):
     elif (answer >= 0).all():
         kind = "sigmoid" if (answer <= 1).all() else "ReLU"
         raise Wrong(f"the layer ends in a {kind}" + after)
+    if [CLASSES] not in shapes and added:
+        raise Wrong("the biases are not 43 trainable numbers: make them a tf.Variable of shape [43]")
     if [CLASSES] not in shapes:
         raise Wrong("the layer has no biases: one number for each of the 43 classes, [43], is added to the product")
     first = cross_entropy(answer, np.arange(64) % CLASSES)
+    biases = values[shapes.index([CLASSES])]
+    if first > LN_43 + 1 >= cross_entropy(answer - biases, np.arange(64) % CLASSES):
+        raise Wrong(f"the biases do not start as zeros: with them the untrained layer has a loss of {first:.1f}, and one that "
+                    "knows nothing has ln 43 = 3.76")
     if first > LN_43 + 1:
         raise Wrong(f"the weights start too large: the untrained layer has a loss of {first:.1f}, and one that knows nothing "
                     "has ln 43 = 3.76; draw them with a standard deviation of 0.01")
     if any(np.ptp(value) == 0 for value, shape in zip(values, shapes) if len(shape) == 2):
         return ("the weights all start with the same number: one linear layer learns from that all the same, two of them "
                 "would not, and the lab draws them at random")
+    if biases.any():
+        return "the biases do not start as zeros, as the lab's do"
+    if keras:
+        return "this layer is made by Keras, which the lab does not use: it takes tf.Variable and tf.matmul"
+    return None
 
 
 def check_freeze(student):
@@ -230,6 +253,10 @@ def _spared(student, loss, alexnet_variables):
     return bool(changing) and not handles & set(changing)
 
 
+SIGMOID_LOSS = ("this is the sigmoid's cross-entropy, for photos that can show several signs; here each shows one, so use "
+                "softmax")
+
+
 def check_loss(student):
     """Compare with the mean cross-entropy in NumPy, on random logits."""
     rng = np.random.default_rng()
@@ -257,9 +284,8 @@ def check_loss(student):
                 (cross_entropy(x.clip(0), y), "a ReLU " + twice),
                 (-right, "the sign is wrong: such a loss would grow as the layer learns"),
                 (right / CLASSES, "the mean is taken over photos and classes: sum over the classes, mean over the photos"),
-                (binary.mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each photo shows one, "
-                 "softmax"),
-                (binary.sum(axis=1).mean(), "this is the sigmoid's cross-entropy, for photos of several signs: each shows one"),
+                (binary.mean(), SIGMOID_LOSS),
+                (binary.sum(axis=1).mean(), SIGMOID_LOSS),
                 (((softmax - one_hot) ** 2).mean(), "this is a mean of squares: the lab's loss is the cross-entropy"),
             ], "this is not the mean cross-entropy of the logits' softmax")
         far = session.run(answer, {placeholder: [[300.0, -300.0] + [0.0] * 41], labels: [1]})
@@ -269,7 +295,7 @@ def check_loss(student):
 
 
 def check_train_step(student):
-    """Take 40 steps on one random batch, on the assembled graph, which must be learned by heart."""
+    """Take 40 steps on one random batch, on the assembled graph, which the layer must learn completely."""
     with tf.Graph().as_default(), tf.Session() as session:
         _, labels, fc7, loss = assembled(student.functions)
         alexnet_variables, others = by_owner()
@@ -289,21 +315,43 @@ def check_train_step(student):
             session.run(step, fed)
             losses.append(session.run(loss, fed))
         after = session.run(others)
+        lab = [losses[0], *_losses_of_the_lab(session, loss, fed, others, before)]
     if all(np.array_equal(a, b) for a, b in zip(before, after)):
         raise Wrong("after 40 steps the new layer's variables are what they were: train_step must be the operation that "
                     "changes them, as optimizer.minimize(loss) gives it")
+    if all(np.array_equal(a, b) for a, b in zip(before, after) if a.ndim == 2):
+        raise Wrong("only the biases are trained: the weights do not change; minimize(loss) changes all trainable variables")
     if not np.isfinite(losses).all() or max(losses[1:6]) > 10 * losses[0]:
         raise Wrong(f"the first steps take the loss of a batch from {losses[0]:.1f} to {max(losses[1:6]):.0f}: the steps are "
                     "too long, the learning rate too high; Adam's default is 0.001")
     if losses[-1] > losses[0]:
-        raise Wrong(f"40 steps on one batch take its loss up, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
+        raise Wrong(f"40 steps on one batch raise the loss, from {losses[0]:.2f} to {losses[-1]:.2f}: minimize the loss "
                     "itself, in shorter steps")
     if losses[-1] > 0.95 * losses[0]:
         raise Wrong(f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f} only, where "
-                    "Adam at its default learning rate, 0.001, knows it by heart: the steps are too short")
-    if losses[-1] > losses[0] / 2:
-        return (f"40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {losses[-1]:.2f}: this learns "
-                "slowly; Adam at its defaults knows it by heart by then")
+                    "Adam at its default learning rate, 0.001, has learned the batch completely: the steps are too short")
+    if not np.allclose(losses, lab, rtol=0.05, atol=0.01):
+        slowly = "this learns slowly: " if losses[-1] > losses[0] / 2 else ""
+        return (f"{slowly}40 steps on one batch of 32 photos take its loss from {losses[0]:.2f} to {_short(losses[-1])}, where "
+                f"the lab's Adam, at its default learning rate, takes it to {_short(lab[-1])}")
+    return None
+
+
+def _short(loss):
+    return f"{loss:.2f}" if loss >= 0.01 else "below 0.01"
+
+
+def _losses_of_the_lab(session, loss, fed, variables, values):
+    """The losses after each of 40 steps of the lab's Adam, from the same `values` of the new layer's variables."""
+    step = tf.train.AdamOptimizer(name="lab").minimize(loss, var_list=variables)
+    session.run(tf.variables_initializer([v for v in tf.global_variables() if "alexnet" not in v.op.name]))
+    for variable, value in zip(variables, values):
+        variable.load(value, session)
+    losses = []
+    for _ in range(40):
+        session.run(step, fed)
+        losses.append(session.run(loss, fed))
+    return losses
 
 
 def check_accuracy(student):
@@ -331,13 +379,13 @@ def check_accuracy(student):
             five = (np.argsort(-logits, axis=1)[:, :5] == classes[:, None]).any(axis=1)
             candidates = [(0, "it is always 0: in the graph, Python's == does not compare the numbers in two tensors; "
                            "tf.equal does"),
-                          (100 * hits.mean(), "it is a percentage: the part of the photos, 0 to 1, is wanted"),
-                          (hits.sum(), "it counts the right answers: their part, 0 to 1, is wanted"),
-                          (1 - hits.mean(), "it is the part of the wrong answers"),
+                          (100 * hits.mean(), "it is a percentage: the fraction of the photos, 0 to 1, is wanted"),
+                          (hits.sum(), "it counts the right answers: the fraction, 0 to 1, is wanted"),
+                          (1 - hits.mean(), "it is the fraction of the wrong answers"),
                           (five.mean(), "it takes a label among the five largest logits for right: the largest alone counts")]
             if count == CLASSES:
                 over_batch = (logits.argmax(axis=0) == classes).mean()
                 candidates.insert(0, (over_batch, "tf.argmax is taken over the batch (axis 0) and not over the classes (axis "
                                       "1)"))
             told_apart(value, hits.mean(), "accuracy", candidates,
-                       "it is not the part of the photos whose largest logit is that of their label")
+                       "it is not the fraction of the photos whose largest logit is that of their label")

@@ -23,12 +23,22 @@ def check_split(student):
         numbers = np.arange(count)
         features = np.stack([numbers, -numbers], axis=1).astype(np.float32)
         labels = numbers * CLASSES // count  # class by class, as in train.p
-        parts = student.module.split(features.copy(), labels.copy())
+        given = features.copy(), labels.copy()
+        parts = student.module.split(*given)
         if parts is None:
             raise Wrong("split returns nothing: does it lack its `return`?")
         if not isinstance(parts, (tuple, list)) or len(parts) != 4:
             raise Wrong("split returns four arrays: features and labels to train on, features and labels to validate with")
-        X, y, X_validation, y_validation = map(np.asarray, parts)
+        if not all(isinstance(part, np.ndarray) for part in parts):
+            kind = next(type(part).__name__ for part in parts if not isinstance(part, np.ndarray))
+            raise Wrong(f"split returns an object of type {kind} among its four results: each must be a NumPy array")
+        if not np.array_equal(given[0], features) or not np.array_equal(given[1], labels):
+            raise Wrong("it changes the arrays it is given: shuffle row numbers, not the photos (np.random.shuffle works in "
+                        "place)")
+        X, y, X_validation, y_validation = parts
+        if X.ndim == 3 or X_validation.ndim == 3:
+            raise Wrong("the rows are None: np.random.shuffle works in place and returns None; np.random.permutation gives a "
+                        "new order")
         if X.ndim == 2 and y.ndim == 2:
             raise Wrong("the order is scikit-learn's, both features first: here features and labels to train on come first, "
                         "then features and labels to validate with")
@@ -46,7 +56,7 @@ def check_split(student):
         held_out = int(np.ceil(0.33 * count))
         order = np.random.RandomState(0).permutation(count)
         if set(training) == set(order[:held_out]):
-            raise Wrong("the parts have changed places: the third in front validates, the other two train")
+            raise Wrong("the parts are swapped: the first third is for validation, the rest for training")
         if len(validation) in (0, count) or not 0.05 < len(validation) / count < 0.6:
             raise Wrong(f"{len(validation)} of {count} photos validate: the lab holds out a third")
         if (np.ptp(validation) + 1 == len(validation) or np.ptp(training) + 1 == len(training)
@@ -57,7 +67,7 @@ def check_split(student):
             again = np.asarray(student.module.split(features.copy(), labels.copy())[2])[:, 0].astype(int)
             differs = "" if set(again) == set(validation) else ", and another each time"
             remark = (f"this is another split than the lab's ({len(validation)} of {count} photos validate{differs}): sound, "
-                      "but its accuracy cannot be compared with the lab's; the rule is in the text of split")
+                      "but its accuracy cannot be compared with the lab's; the rule is in the docstring of split")
     return remark
 
 
@@ -73,15 +83,23 @@ def check_batches(student):
         if made is None:
             raise Wrong("batches gives nothing: yield (features, labels) for each batch")
         if isinstance(made, tuple):
-            raise Wrong("batches returns one batch, with which the loop ends: yield it, and the loop goes on")
+            raise Wrong("batches returns one batch and stops: use yield instead of return")
         pairs = list(itertools.islice(made, 3 * count))
         if len(pairs) == 3 * count:
-            raise Wrong("batches does not end: it gives all photos once, then stops")
-        if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 and np.ndim(pair[0]) == 2
-                                and np.ndim(pair[1]) == 1 for pair in pairs):
+            raise Wrong("batches never stops; it should yield every photo once, then stop")
+        if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise Wrong("batches yields a pair each time: an array of features [B, ...] and one of labels [B]")
+        if not all(isinstance(part, np.ndarray) for pair in pairs for part in pair):
+            kind = next(type(part).__name__ for pair in pairs for part in pair if not isinstance(part, np.ndarray))
+            raise Wrong(f"batches yields an object of type {kind}: yield NumPy arrays, rows of features and of labels")
+        if all(X.ndim == 1 and y.ndim == 2 for X, y in pairs):
+            raise Wrong("the labels come first: yield features, then labels")
+        if any(X.ndim != 2 or y.ndim != 1 for X, y in pairs):
             raise Wrong("batches yields a pair each time: an array of features [B, ...] and one of labels [B]")
         sizes = [len(y) for _, y in pairs]
-        rows, classes = (np.concatenate([np.asarray(pair[i]) for pair in pairs]) for i in (0, 1))
+        if 0 in sizes:
+            raise Wrong("it yields an empty batch")
+        rows, classes = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
         rows = rows[:, 0].astype(int)
         if len(rows) != len(classes) or not np.isin(rows, numbers).all() or not np.array_equal(labels[rows], classes):
             raise Wrong("photos and labels no longer belong together: take both with the same rows of one permutation")
@@ -101,6 +119,8 @@ def check_batches(student):
     if any(np.array_equal(rows, numbers) for rows in orders) or all(np.array_equal(np.sort(X[:, 0]), np.arange(
             X[:, 0].min(), X[:, 0].max() + 1)) for X, _ in pairs):
         raise Wrong("the photos are not shuffled: in the order of train.p a batch holds one class only")
+    if not all(len(y) for _, y in itertools.islice(student.module.batches(features[:96], labels[:96], size), count)):
+        raise Wrong("the last batch is empty when the photos divide evenly, as 96 do by 16")
     if np.array_equal(*orders):
         return "the order is random, but the same in each epoch: the lab draws a new one each time"
 
@@ -150,16 +170,23 @@ def check_evaluate(student):
     if result.shape != (2,):
         raise Wrong("evaluate returns two numbers, the loss and the accuracy")
     sizes = np.array([len(y) for _, y in feeds])
-    if sum(sizes) < count and np.allclose(result, np.average(each, axis=0, weights=sizes), atol=1e-5):
+    if count - sum(sizes) == count % batch:
         raise Wrong(f"{sum(sizes)} of {count} photos are counted: the last, short batch is dropped")
     if np.allclose(result, each[-1], atol=1e-5) and len(each) > 1:
         raise Wrong("these are the figures of the last batch alone: all batches count")
+    total = (each * sizes[:, None]).sum(axis=0)
     told_apart(result, np.array(right), "evaluate", [
-        (np.array(right)[::-1], "loss and accuracy have changed places: the loss comes first"),
-        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weigh by the batch's "
+        (np.array(right)[::-1], "loss and accuracy are swapped: the loss comes first"),
+        (each.mean(axis=0), "each batch counts the same, so a photo of the short last one counts more: weight by the batch's "
          "size"),
         (each.sum(axis=0), "the figures of the batches are added up: their mean over the photos is wanted"),
-        ((each * sizes[:, None]).sum(axis=0) / (len(each) * batch), "the sum is divided by full batches: divide by the photos"),
+        (total, "the sum is not divided: divide it by the number of photos"),
+        (total / (len(each) * batch), "the sum is divided by full batches: divide by the number of photos"),
+        (total / len(each), "the sum is divided by the number of batches: divide it by the number of photos"),
+        (each.sum(axis=0) / count, "the batches' means are added up and divided by the number of photos: multiply each by its "
+         "batch's size first"),
+        (each.sum(axis=0) * batch / count, "each batch is counted as BATCH photos, the short last one too: multiply by its own "
+         "size"),
         (each[0], "these are the figures of the first batch alone: all batches count"),
     ], "these are not the means over all photos of what session.run gives for each batch")
     if max(sizes) > batch:

@@ -23,7 +23,7 @@ MISTAKES = [  # file, what stands there, what a student writes, what they are to
     ("feature_extraction.py", "return tf.stop_gradient(fc7)", "tf.stop_gradient(fc7)\n    return fc7",
      "freeze: AlexNet is not frozen: tf.stop_gradient gives back a new tensor, and here its result is not used"),
     ("train_feature_extraction.py", "sums / len(labels)", "sums",
-     "evaluate: these are not the means over all photos"),
+     "evaluate: the sum is not divided"),
 ]
 
 
@@ -69,7 +69,7 @@ def test_practise_is_made_once_checked_to_the_first_gap_and_reset_without_a_loss
     assert status == 1 and err == "The exercises are in practise/: fill in their gaps there, and run this again.\n"
     first, gap, read, hint = out.splitlines()  # and no more: it stops at the first gap that is not right
     assert first == "practise/traffic_sign_inference.py" and gap.startswith("  resize     open: ")
-    assert read.strip().startswith("Read: the text of resize") and hint.strip().startswith("Hint: tf.image.resize_images")
+    assert read.strip().startswith("Read: the docstring of resize") and hint.strip().startswith("Hint: tf.image.resize_images")
 
     mine = Path("practise/train_feature_extraction.py")
     mine.write_text(mine.read_text().replace("# TODO: about 3 lines.", "# mine"))

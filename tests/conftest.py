@@ -70,7 +70,9 @@ def trained(tmp_path_factory):
     """A model folder after two epochs of training."""
     folder = tmp_path_factory.mktemp("trained")
     write_data(30, folder / "train.p")
-    train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "2", "--model", f"{folder}/model"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # not in the user's folder, where there may be weights
+        train_feature_extraction.main(["--epochs", "2"])
     return folder / "model"
 
 

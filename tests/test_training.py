@@ -30,8 +30,8 @@ def uninterrupted(tmp_path_factory):
     write_data(path=folder / "train.p")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept_features, "BATCH", 16)  # as in `call`: the last bits of fc7 depend on it
-        train_feature_extraction.main(["--data", f"{folder}/train.p", "--epochs", "3", "--batch-size", "16",
-                                       "--model", f"{folder}/model"])
+        patch.chdir(folder)
+        train_feature_extraction.main(["--epochs", "3", "--batch-size", "16"])
     return saved(folder / "model")
 
 

@@ -66,15 +66,17 @@ def machine():
     """The machine that the figures are measured on."""
     import importlib.metadata
 
-    cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines())
-    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(cpu["flags"].split())
+    from lab import cpu
+
+    described = cpu.description()
+    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(described["flags"].split())
     packages = {}
     for name in ("tensorflow", "onnxruntime", "openvino", "torch"):
         try:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    return {"cpu": cpu["model name"].strip(), "cores": os.cpu_count(), "bfloat16": sorted(bfloat16), "packages": packages}
+    return {"cpu": described["model name"], "cores": os.cpu_count(), "bfloat16": sorted(bfloat16), "packages": packages}
 
 
 def engines_part(args):

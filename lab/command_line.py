@@ -4,10 +4,11 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 
-from lab import interrupts
+from lab import cpu, interrupts
 from lab.files import BadInput, notice
 
 
@@ -158,11 +159,7 @@ def quiet_import():
 
 def _cpu_flags():
     """The CPU's features as Linux names them on x86; "avx" where they are not known."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next((line.split() for line in file if line.startswith("flags")), ["avx"])
-    except OSError:
-        return ["avx"]
+    return cpu.description().get("flags", "avx").split()
 
 
 def run(main):
@@ -190,7 +187,7 @@ def exit_status(main):
     except KeyboardInterrupt as error:
         interrupts.ignore()  # a second Ctrl-C would disturb the exit
         notice(str(error) or "Interrupted.")
-        return 128 + error.number
+        return 128 + getattr(error, "number", signal.SIGINT)  # none if it fell into the flush
     except BadInput as error:
         sentence = str(error)
     except CannotPrint as error:

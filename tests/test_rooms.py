@@ -7,7 +7,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[1]
 PAGES = {"imagenet_inference", "traffic_sign_inference", "feature_extraction", "train_feature_extraction"}
-GROUND_FLOOR = {"lab.files", "lab.command_line", "lab.interrupts", "lab.locks", "lab.progress", "lab.safe_pickle"}
+GROUND_FLOOR = {"lab.cpu", "lab.files", "lab.command_line", "lab.interrupts", "lab.locks", "lab.progress", "lab.safe_pickle"}
 NETWORKING = {"socket", "ssl", "http", "urllib.request", "urllib3", "requests", "ftplib", "socketserver", "asyncio"}
 
 

@@ -273,7 +273,8 @@ def test_the_next_run_deletes_what_a_killed_save_has_left(moment, call, uninterr
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
     owner, name = KILLED[moment]
-    others = {"checkpoint-500.index", "events.out.tfevents.171.myhost", "notes.txt", "notes.unfinished"}
+    others = {"checkpoint-500.index", "events.out.tfevents.171.myhost", "notes.txt", "notes.unfinished",
+              "drawn.p.123.unfinished"}
     Path("model").mkdir()
     for other in others:
         Path("model", other).touch()

@@ -6,6 +6,7 @@ import shutil
 
 import tensorflow.compat.v1 as tf
 
+from lab import cpu
 from lab.files import notice
 
 
@@ -40,12 +41,7 @@ def kind():
 
 def _cpu():
     """The model of the CPU, with its features where Linux lists them: different machines may share a vague model name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            described = [line.strip() for line in file.read().split("\n\n")[0].splitlines()
-                         if line.startswith(("model name", "model\t", "cpu family", "flags", "Features", "CPU part"))]
-            if described:
-                return "; ".join(described)
-    except OSError:
-        pass
-    return f"{platform.machine()} {platform.processor()}"
+    known = cpu.description()
+    described = [f"{name}: {known[name]}" for name in ("model name", "model", "cpu family", "flags", "Features", "CPU part")
+                 if name in known]
+    return "; ".join(described) or f"{platform.machine()} {platform.processor()}"

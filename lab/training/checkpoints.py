@@ -155,8 +155,8 @@ def check_resumable(state, wanted, folder):
 
 def clean_up(folder):
     """Delete what a process that was killed has left in `folder`: call it under the lock, before anything else."""
-    for path in folder.iterdir():
-        if re.fullmatch(r".+\.\d+\.unfinished", path.name):
+    for name in ("model.json", "saving.json", *_RESULTS):  # and no other's: --model . is the user's own folder
+        for path in folder.glob(f"{name}.*.unfinished"):
             _delete(path)
     try:
         saving = json.loads((folder / "saving.json").read_text())

@@ -78,7 +78,8 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
 
     features: float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted. With
         bfloat16 features the variables and all layers are bfloat16 too, in half the memory.
-    feature_extract: if True, the network ends at fc7, where a new layer goes; fc8 is not built.
+    feature_extract: the layer at which the network ends, for a new layer to follow: "pool5", "fc6" or "fc7". True means "fc7", as
+        in the lab. What comes after it is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
     conv1, norm, dropout: functions that build the first convolution, norm1 and norm2, and dropout after fc6 and fc7. They are
@@ -87,14 +88,18 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
         resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
-    Returns fc7, after dropout if there is any, float32 [N, 4096], or the softmax probabilities, float32 [N, 1000].
+    Returns the softmax probabilities, float32 [N, 1000], or the output of the last layer built, float32: pool5 flattened, row by
+    row, [N, 9216], or fc6 or fc7, after dropout if there is any, [N, 4096].
 
     tf.global_variables_initializer() gives the variables alexnet/conv1/weights, alexnet/conv1/biases, ... copies of the
     arrays. Every layer can be fetched by its name, from "alexnet/conv1:0" to "alexnet/probabilities:0".
 
-    Raises TypeError or ValueError for features of another type, dtype or shape, and ValueError for weights that do not fit.
+    Raises TypeError or ValueError for features of another type, dtype or shape, and ValueError for weights that do not fit and
+    for any other value of feature_extract.
     """
     check_features(features)
+    if feature_extract not in (False, True, "pool5", "fc6", "fc7"):
+        raise ValueError(f"feature_extract must be False, True, pool5, fc6 or fc7, not {feature_extract!r}")
     if weights is None:
         weights = weight_files.load("auto")
     weight_files.check(weights)
@@ -111,8 +116,12 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
         conv5 = conv(conv4, *weights["conv5"], groups=2, name="conv5")                # [N, 13, 13, 256]
         pool5 = max_pool(conv5, name="pool5")                                         # [N, 6, 6, 256]
         flat5 = tf.reshape(pool5, [-1, 6 * 6 * 256], name="flat5")                    # [N, 9216]
+        if feature_extract == "pool5":
+            return tf.cast(flat5, tf.float32)
         fc6 = fc(flat5, *weights["fc6"], name="fc6")                                  # [N, 4096]
         drop6 = dropout(fc6, name="dropout6")
+        if feature_extract == "fc6":
+            return tf.cast(drop6, tf.float32)
         fc7 = fc(drop6, *weights["fc7"], name="fc7")                                  # [N, 4096]
         drop7 = dropout(fc7, name="dropout7")
         if feature_extract:

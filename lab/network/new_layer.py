@@ -1,21 +1,53 @@
-"""The new layer on top of fc7, which takes the place of AlexNet's fc8."""
+"""What goes on top of the frozen layers: a new classification layer, or a small feedforward network that ends with one."""
+
+import math
 
 import tensorflow.compat.v1 as tf
 
+from lab.network.cuts import CUTS
 
-def build(fc7, classes, seed=0):
-    """The fresh layer's `logits`, float32 [N, classes], from `fc7`, float32 [N, 4096].
 
-    Its variables are signs/weights, drawn from a normal distribution of standard deviation 0.01 truncated at 0.02 as in
-    the lab, with `seed` (int), and signs/biases, zero.
+def as_kept(features, layer):
+    """`features`, float32 [N, C], the output of `layer`, rounded as they are kept: to float16 for pool5, but still float32.
+
+    Every graph has this rounding, so kept features and photos get the same answers. The gradient passes it unchanged: in half
+    precision it would vanish.
     """
-    with tf.name_scope("signs"):
-        initial = tf.truncated_normal([fc7.shape.as_list()[-1], classes], stddev=0.01, seed=seed)
-        W = tf.Variable(initial, name="weights", use_resource=True)
-        b = tf.Variable(tf.zeros(classes), name="biases", use_resource=True)
-        return tf.nn.xw_plus_b(fc7, W, b, name="logits")
+    @tf.custom_gradient
+    def rounded(features):
+        return tf.cast(tf.cast(features, CUTS[layer].dtype), tf.float32), lambda gradient: gradient
+
+    return features if CUTS[layer].dtype == tf.float32 else rounded(features)
+
+
+def build(features, classes, seed=0, hidden=(), dropout=None):
+    """The fresh layer's `logits`, float32 [N, classes], from `features`, float32 [N, C].
+
+    Its variables are head/weights, drawn from a normal distribution of standard deviation 0.01 truncated at 0.02 as in the
+    lab, with `seed` (int), and head/biases, zero.
+
+    hidden: the sizes of hidden layers before it, ints, each with a ReLU and its variables in head/hidden1/ and so on. Their
+        weights have the standard deviation sqrt(2 / inputs): He et al., "Delving Deep into Rectifiers", 2015.
+    dropout: a function (features, name) applied after each hidden layer; None for none.
+    """
+    with tf.name_scope("head"):
+        for i, size in enumerate(hidden, 1):
+            with tf.name_scope(f"hidden{i}"):
+                inputs = features.shape.as_list()[-1]
+                W, b = _variables(inputs, size, math.sqrt(2 / inputs), seed + i)
+                features = tf.nn.relu(tf.nn.xw_plus_b(features, W, b))
+            if dropout:
+                features = dropout(features, f"dropout{i}")
+        W, b = _variables(features.shape.as_list()[-1], classes, 0.01, seed)
+        return tf.nn.xw_plus_b(features, W, b, name="logits")
+
+
+def _variables(inputs, outputs, deviation, seed):
+    initial = tf.truncated_normal([inputs, outputs], stddev=deviation, seed=seed)
+    return (tf.Variable(initial, name="weights", use_resource=True),
+            tf.Variable(tf.zeros(outputs), name="biases", use_resource=True))
 
 
 def variables():
-    """The layer's variables in the current graph, without an optimizer's slots for them."""
-    return tf.trainable_variables("signs/")
+    """The variables of what `build` has built in the current graph, without an optimizer's slots for them."""
+    return tf.trainable_variables("head/")

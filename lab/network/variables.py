@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from lab.network.weights import SHAPES
+
 
 def variable(name, array, dtype):
     """A variable of `dtype`, float32 or bfloat16, that the initializer sets to a copy of the float32 `array`.
@@ -31,3 +33,9 @@ def without_python():
 def assign(session, variable, array):
     """Set `variable` to `array` in `session`, without a copy of the array in the graph. Raises ValueError for another shape."""
     session.run(variable.initializer, {variable.initial_value: array})
+
+
+def of_alexnet(first="conv1"):
+    """AlexNet's variables in the current graph from the layer `first` on, without an optimizer's slots for them."""
+    layers = list(SHAPES)
+    return [variable for layer in layers[layers.index(first):] for variable in tf.trainable_variables(f"alexnet/{layer}/")]

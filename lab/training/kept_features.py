@@ -1,11 +1,11 @@
-"""Keeps the fc7 of photos on disk, so the next training on the same photos starts in seconds.
+"""Keeps what AlexNet makes of photos on disk, so the next training on the same photos starts in seconds.
 
-The folder holds two files for each set of photos and network:
+That is the output of the layer at which AlexNet is cut. The folder holds two files for each set of photos and network:
 
     kept-fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], at full size from the start; np.load reads it
     kept-fc7-0123456789abcdef.digests    a 32-byte digest of fc7 for each batch of 128 photos, in order; zeros at first
 
-The name is a digest of everything that fc7 depends on. A batch's digest is written after the batch, and every batch is
+fc6 is kept likewise, and pool5 as float16 [N, 9216]. The name is a digest of everything that the output depends on. A batch's digest is written after the batch, and every batch is
 checked when the files are opened: one whose digest does not match, because it is missing, half-written, damaged or another
 network's, is computed again. So either file may be incomplete, and the process may be killed at any moment.
 """
@@ -25,23 +25,23 @@ import numpy as np
 from lab import files, locks
 from lab.files import BadInput
 from lab.network import weights
+from lab.network.cuts import CUTS
 from lab.network.inference import BATCH
 from lab.progress import progress
 
-WIDTH = 4096  # numbers in a photo's fc7
 FORMAT = 1  # of the two files: increment it when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
 
-def fingerprint(fc7, alexnet_weights):
-    """A fingerprint of what computes the tensor `fc7`, bit for bit: 64 hexadecimal digits.
+def fingerprint(output, alexnet_weights):
+    """A fingerprint of what computes the tensor `output`, bit for bit: 64 hexadecimal digits.
 
-    It covers the graph from the images to `fc7`, preprocessing included, the arrays of `alexnet_weights`, and TensorFlow and
+    It covers the graph from the images to `output`, preprocessing included, the arrays of `alexnet_weights`, and TensorFlow and
     the processor (devices.kind). It does not depend on the weights' file, nor on the text of any source file.
     """
     from lab.network import devices  # not above: only this function needs TensorFlow
 
-    operations = [fc7.op]
+    operations = [output.op]
     for operation in operations:
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
@@ -50,71 +50,75 @@ def fingerprint(fc7, alexnet_weights):
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
-def fc7(run_batch, features, folder, network, description="Photos through AlexNet"):
-    """fc7 of all `features`, float32 [N, 4096]: memory-mapped read-only from a file in `folder`, which is completed first.
+def outputs(run_batch, features, folder, network, layer="fc7", description="Photos through AlexNet"):
+    """The output of `layer` for all `features`, [N, C], memory-mapped read-only from a file in `folder`, completed first.
 
-    run_batch: a function that computes fc7, uint8 [128, 32, 32, 3] to float32 [128, 4096]. The batches are always photos 0 to
-        127, 128 to 255 and so on, because the last bits of fc7 may depend on the batch. A shorter last batch is filled up
-        with repeated photos, so that code compiled for one batch size is not compiled again.
-    features: uint8 [N, 32, 32, 3], N > 0.
-    folder: where to keep fc7; created when missing. If it is None or cannot be written, fc7 is an array in memory.
+    run_batch: a function that computes it, uint8 [128, size, size, 3] to float32 [128, C]. The batches are always photos 0 to
+        127, 128 to 255 and so on, because the last bits may depend on the batch. A shorter last batch is filled up with
+        repeated photos, so that code compiled for one batch size is not compiled again.
+    features: photos, uint8 [N, size, size, 3], N > 0; or an object with a length that reads those of a slice, and that has a
+        `fingerprint` (str) of them all.
+    folder: where to keep the output; created when missing. If it is None or cannot be written, it is an array in memory.
     network: the network's fingerprint, from `fingerprint`.
+    layer: "pool5", "fc6" or "fc7", which decides the dtype and C: lab.network.cuts.CUTS.
     description: the progress bar's label.
 
-    Raises BadInput if `folder` or a parent of it is a file, and if fc7 contains NaN or infinite values.
+    Raises BadInput if `folder` or a parent of it is a file, and if the output contains NaN or infinite values.
     """
+    cut = CUTS[layer]
     answers = None
     if folder is not None:
-        path = Path(folder) / f"kept-fc7-{(key := _key(features, network)).hex():.16}.npy"
+        path = Path(folder) / f"kept-{layer}-{(key := _key(features, network, cut)).hex():.16}.npy"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _mention_old_files(path.parent)
             with _locked(path):
-                answers, missing = _complete(run_batch, features, path, key, description)
+                answers, missing = _complete(run_batch, features, path, key, cut, description)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"{folder} is a file, or below a file: choose another folder with --cache") from error
         except OSError as error:
             _warn(path, error)
     if answers is None:
-        answers, missing = np.empty((len(features), WIDTH), np.float32), range(0, len(features), BATCH)
-    for start, rows in _compute(run_batch, features, missing, description):
+        answers, missing = np.empty((len(features), cut.width), cut.dtype), range(0, len(features), BATCH)
+    for start, rows in _compute(run_batch, features, missing, cut, description):
         answers[start:start + BATCH] = rows
     return answers
 
 
 def _mention_old_files(folder):
-    """Print a notice of the files in `folder` that hold fc7 of other photos, of another network or of an earlier version."""
-    old = [path for path in sorted(folder.glob("*fc7-*.npy")) if re.fullmatch(r"(kept-)?fc7-[0-9a-f]{16}\.npy", path.name)]
+    """Print a notice of the files in `folder` that were kept of other photos, another network or by an earlier version."""
+    old = [path for path in sorted(folder.glob("*-*.npy"))
+           if re.fullmatch(r"(kept-)?(fc7|fc6|pool5)-[0-9a-f]{16}\.npy", path.name)]
     if old:
         sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
         files.notice(f"Also kept in {folder}, for other photos, another network or an earlier version of the lab: {sizes}. "
                      "Delete what you do not need, with the .digests file beside it.")
 
 
-def _complete(run_batch, features, path, key, description):
-    """Complete the fc7 in the file `path` and return it, memory-mapped, and [].
+def _complete(run_batch, features, path, key, cut, description):
+    """Complete the output in the file `path` and return it, memory-mapped, and [].
 
     If that fails, return an array instead, and the starts of the batches that are still missing from it.
     """
     computed = {}
     try:
         with _open(path) as data, _open(path.with_suffix(".digests")) as digests:
-            missing = _check(features, path, key)
-            if missing or _read_at(path, 0, HEADER) != _header(features):
-                _allocate(features, data, digests)
-            for start, rows in _compute(run_batch, features, missing, description):
+            missing = _check(features, path, key, cut)
+            if missing or _read_at(path, 0, HEADER) != _header(features, cut):
+                _allocate(features, cut, data, digests)
+            for start, rows in _compute(run_batch, features, missing, cut, description):
                 computed = {start: rows}
-                _write(data, rows, _offset(start))
+                _write(data, rows, _offset(start, cut))
                 _write(digests, _digest(key, start, rows), DIGEST * (start // BATCH))
-        return np.memmap(path, "<f4", "r", HEADER, (len(features), WIDTH)), []
+        return np.memmap(path, cut.dtype, "r", HEADER, (len(features), cut.width)), []
     except OSError as error:
         _warn(path, error)
-        answers = np.empty((len(features), WIDTH), np.float32)
+        answers = np.empty((len(features), cut.width), cut.dtype)
         for start, rows in computed.items():
             answers[start:start + BATCH] = rows
         missing = [start for start in range(0, len(features), BATCH)
-                   if start not in computed and not _read(answers[start:start + BATCH], start, path, key)]
+                   if start not in computed and not _read(answers[start:start + BATCH], start, path, key, cut)]
         if error.errno in files.DISK_FULL:  # make room for others
             for file in (path, path.with_suffix(".digests")):
                 with contextlib.suppress(OSError):
@@ -122,8 +126,8 @@ def _complete(run_batch, features, path, key, description):
         return answers, missing
 
 
-def _compute(run_batch, features, starts, description):
-    """Yield the start and fc7, float32 [B, 4096], of the batches at `starts`, with a progress bar that counts photos."""
+def _compute(run_batch, features, starts, cut, description):
+    """Yield the start and the output, [B, C], of the batches at `starts`, with a progress bar that counts photos."""
     if not starts:
         return
     done = len(features) - sum(len(features[start:start + BATCH]) for start in starts)
@@ -131,22 +135,22 @@ def _compute(run_batch, features, starts, description):
         for start in starts:
             batch = features[start:start + BATCH]
             full = np.resize(batch, (BATCH, *batch.shape[1:]))  # repeats the photos of a shorter last batch
-            rows = np.ascontiguousarray(run_batch(full), "<f4").reshape(BATCH, WIDTH)[:len(batch)]
+            rows = np.ascontiguousarray(run_batch(full), cut.dtype).reshape(BATCH, cut.width)[:len(batch)]
             if not np.isfinite(rows).all():
-                raise BadInput("fc7 contains NaN or infinite values: the weights are far too large or not AlexNet's; choose "
+                raise BadInput("AlexNet's output contains NaN or infinite values: the weights are far too large or not AlexNet's; choose "
                                "others with --weights")
             yield start, rows
             shown.update(len(batch))
 
 
-def _check(features, path, key):
+def _check(features, path, key, cut):
     """The starts of the batches whose digest does not match, which are to be computed. Prints a notice of them."""
     def is_right(start):
-        return _read(np.empty((len(features[start:start + BATCH]), WIDTH), "<f4"), start, path, key)
+        return _read(np.empty((min(BATCH, len(features) - start), cut.width), cut.dtype), start, path, key, cut)
 
     starts = range(0, len(features), BATCH)
     with ThreadPoolExecutor() as threads:  # reading and hashing release the GIL
-        right = list(progress(threads.map(is_right, starts), "Checking fc7", len(starts), "batch"))
+        right = list(progress(threads.map(is_right, starts), "Checking kept features", len(starts), "batch"))
     missing = [start for start, ok in zip(starts, right) if not ok]
     digests = _read_at(path.with_suffix(".digests"), 0, DIGEST * len(starts))
     damaged = [start for start in missing if any(digests[DIGEST * (start // BATCH):][:DIGEST])]
@@ -157,16 +161,16 @@ def _check(features, path, key):
     return missing
 
 
-def _read(rows, start, path, key):
+def _read(rows, start, path, key, cut):
     """Read the batch that starts at `start` into the array `rows`, and return whether it matches its digest."""
     try:
-        content = _read_at(path, _offset(start), rows.nbytes)
+        content = _read_at(path, _offset(start, cut), rows.nbytes)
         digest = _read_at(path.with_suffix(".digests"), DIGEST * (start // BATCH), DIGEST)
     except OSError:  # such as a bad sector
         return False
     if len(content) != rows.nbytes:
         return False
-    rows[...] = np.frombuffer(content, "<f4").reshape(rows.shape)
+    rows[...] = np.frombuffer(content, cut.dtype).reshape(rows.shape)
     return digest == _digest(key, start, rows)
 
 
@@ -182,28 +186,28 @@ def _write(file, content, offset):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Linux writes only a part when the disk is full
 
 
-def _offset(start):
-    return HEADER + 4 * WIDTH * start
+def _offset(start, cut):
+    return HEADER + cut.dtype.itemsize * cut.width * start
 
 
-def _header(features):
-    """The 128-byte header, version 1.0, of a .npy file of float32 [N, 4096] (format: numpy.lib.format)."""
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(features)}, {WIDTH}), }}"
+def _header(features, cut):
+    """The 128-byte header, version 1.0, of a .npy file of [N, C] (format: numpy.lib.format)."""
+    text = f"{{'descr': '{cut.dtype.str}', 'fortran_order': False, 'shape': ({len(features)}, {cut.width}), }}"
     return b"\x93NUMPY\1\0" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
-def _allocate(features, data, digests):
+def _allocate(features, cut, data, digests):
     """Allocate both files at full size, which keeps their contents, and write the header."""
     if not (data.writable() and digests.writable()):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    for file, size in ((data, _offset(len(features))), (digests, DIGEST * -(-len(features) // BATCH))):
+    for file, size in ((data, _offset(len(features), cut)), (digests, DIGEST * -(-len(features) // BATCH))):
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except (AttributeError, OSError) as error:  # macOS and Windows have none, and not every file system can
             if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
             os.ftruncate(file.fileno(), max(size, os.fstat(file.fileno()).st_size))
-    _write(data, _header(features), 0)
+    _write(data, _header(features, cut), 0)
 
 
 @contextlib.contextmanager
@@ -237,7 +241,7 @@ def _open(path):
 
 
 def _warn(path, error):
-    files.notice(f"{path} cannot be written ({files.reason(error)}): fc7 stays in memory and will not be kept.")
+    files.notice(f"{path} cannot be written ({files.reason(error)}): AlexNet's output stays in memory and will not be kept.")
 
 
 def _digest(key, start, rows):
@@ -250,10 +254,19 @@ def _digest(key, start, rows):
     return digest.digest()
 
 
-def _key(features, network):
-    """SHA-256, 32 bytes, of everything that fc7 depends on."""
-    photos = hashlib.sha256()
-    for start in range(0, len(features), BATCH):
-        photos.update(np.ascontiguousarray(features[start:start + BATCH]))
-    everything = [FORMAT, network, photos.hexdigest(), features.shape, BATCH]
+def _key(features, network, cut):
+    """SHA-256, 32 bytes, of everything that the output depends on."""
+    everything = [FORMAT, network, _photos(features), features.shape, BATCH]
+    if cut.dtype != np.float32:
+        everything.append(cut.dtype.str)
     return hashlib.sha256(json.dumps(everything).encode()).digest()
+
+
+def _photos(features):
+    """A fingerprint of the photos `features`: their own, or that of their bytes."""
+    if not isinstance(features, np.ndarray):
+        return features.fingerprint
+    digest = hashlib.sha256()
+    for start in range(0, len(features), BATCH):
+        digest.update(np.ascontiguousarray(features[start:start + BATCH]))
+    return digest.hexdigest()

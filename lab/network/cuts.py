@@ -1,14 +1,21 @@
-"""The layers at which AlexNet can be cut, for a new layer to follow, and how their outputs are kept on disk."""
+"""The layers of AlexNet that a new layer can follow, and how the outputs of layers that stay as they are are kept on disk."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+CUTS = "fc7", "fc6", "pool5"
 
-class Cut(NamedTuple):
+
+class Kept(NamedTuple):
     width: int  # numbers in a photo's output of the layer
-    dtype: np.dtype  # in which they are kept
+    dtype: np.dtype
 
 
-# Half precision loses no accuracy for pool5 (docs/accuracy.md), the widest of the three, and halves it.
-CUTS = {"pool5": Cut(9216, np.dtype("<f2")), "fc6": Cut(4096, np.dtype("<f4")), "fc7": Cut(4096, np.dtype("<f4"))}
+# pool5, the widest cut, is kept in half precision, which loses no accuracy (docs/accuracy.md), and every graph with that cut
+# rounds it (new_layer.as_kept). flat5 is pool5 below finetuned layers, where no graph rounds it.
+KEPT = {"pool5": Kept(9216, np.dtype("<f2")), "flat5": Kept(9216, np.dtype("<f4")),
+        "fc6": Kept(4096, np.dtype("<f4")), "fc7": Kept(4096, np.dtype("<f4"))}
+
+# The last layer below a finetuned one, where nothing is random below it and its output is worth keeping.
+BELOW = {"fc6": "flat5", "fc7": "fc6"}

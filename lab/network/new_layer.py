@@ -4,7 +4,7 @@ import math
 
 import tensorflow.compat.v1 as tf
 
-from lab.network.cuts import CUTS
+from lab.network.cuts import KEPT
 
 
 def as_kept(features, layer):
@@ -15,9 +15,9 @@ def as_kept(features, layer):
     """
     @tf.custom_gradient
     def rounded(features):
-        return tf.cast(tf.cast(features, CUTS[layer].dtype), tf.float32), lambda gradient: gradient
+        return tf.cast(tf.cast(features, KEPT[layer].dtype), tf.float32), lambda gradient: gradient
 
-    return features if CUTS[layer].dtype == tf.float32 else rounded(features)
+    return features if KEPT[layer].dtype == tf.float32 else rounded(features)
 
 
 def build(features, classes, seed=0, hidden=(), dropout=None):

@@ -39,3 +39,12 @@ def of_alexnet(first="conv1"):
     """AlexNet's variables in the current graph from the layer `first` on, without an optimizer's slots for them."""
     layers = list(SHAPES)
     return [variable for layer in layers[layers.index(first):] for variable in tf.trainable_variables(f"alexnet/{layer}/")]
+
+
+def changing(first=None):
+    """The variables in the current graph that training changes, with the optimizer's slots for them.
+
+    first: the first layer of AlexNet that is trained; None if all of AlexNet stays as it is.
+    """
+    frozen = {variable.op.name for variable in of_alexnet()} - {variable.op.name for variable in (of_alexnet(first) if first else [])}
+    return [variable for variable in tf.global_variables() if variable.op.name not in frozen]

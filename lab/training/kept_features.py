@@ -24,20 +24,22 @@ import numpy as np
 
 from lab import files, locks
 from lab.files import BadInput
-from lab.network import weights
-from lab.network.cuts import CUTS
+from lab.network.cuts import KEPT
 from lab.network.inference import BATCH
 from lab.progress import progress
 
 FORMAT = 1  # of the two files: increment it when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
+_LARGE = 100_000_000  # bytes, of which the user is told beforehand
+
 
 def fingerprint(output, alexnet_weights):
     """A fingerprint of what computes the tensor `output`, bit for bit: 64 hexadecimal digits.
 
-    It covers the graph from the images to `output`, preprocessing included, the arrays of `alexnet_weights`, and TensorFlow and
-    the processor (devices.kind). It does not depend on the weights' file, nor on the text of any source file.
+    It covers the graph from the images to `output`, preprocessing included, `alexnet_weights`, the fingerprint in their
+    weights.identity, NumPy, which multiplies the factors of the built-in weights, and TensorFlow and the processor
+    (devices.kind). It does not depend on the text of any source file.
     """
     from lab.network import devices  # not above: only this function needs TensorFlow
 
@@ -46,7 +48,7 @@ def fingerprint(output, alexnet_weights):
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
     graph = [operation.node_def.SerializeToString(deterministic=True).hex() for operation in operations]
-    everything = [graph, weights.fingerprint(alexnet_weights), devices.kind()]
+    everything = [graph, alexnet_weights, np.__version__, devices.kind()]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
@@ -60,12 +62,12 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
         `fingerprint` (str) of them all.
     folder: where to keep the output; created when missing. If it is None or cannot be written, it is an array in memory.
     network: the network's fingerprint, from `fingerprint`.
-    layer: "pool5", "fc6" or "fc7", which decides the dtype and C: lab.network.cuts.CUTS.
+    layer: "pool5", "flat5", "fc6" or "fc7", which decides the dtype and C: lab.network.cuts.KEPT.
     description: the progress bar's label.
 
     Raises BadInput if `folder` or a parent of it is a file, and if the output contains NaN or infinite values.
     """
-    cut = CUTS[layer]
+    cut = KEPT[layer]
     answers = None
     if folder is not None:
         path = Path(folder) / f"kept-{layer}-{(key := _key(features, network, cut)).hex():.16}.npy"
@@ -73,6 +75,8 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _mention_old_files(path.parent)
+                if (size := _offset(len(features), cut)) > _LARGE:
+                    files.notice(f"Keeping {layer} of {len(features):,} photos takes {size / 1e6:,.0f} MB in {path.parent}.")
             with _locked(path):
                 answers, missing = _complete(run_batch, features, path, key, cut, description)
         except (FileExistsError, NotADirectoryError) as error:
@@ -89,7 +93,7 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
 def _mention_old_files(folder):
     """Print a notice of the files in `folder` that were kept of other photos, another network or by an earlier version."""
     old = [path for path in sorted(folder.glob("*-*.npy"))
-           if re.fullmatch(r"(kept-)?(fc7|fc6|pool5)-[0-9a-f]{16}\.npy", path.name)]
+           if re.fullmatch(rf"(kept-)?({'|'.join(KEPT)})-[0-9a-f]{{16}}\.npy", path.name)]
     if old:
         sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
         files.notice(f"Also kept in {folder}, for other photos, another network or an earlier version of the lab: {sizes}. "

@@ -1,8 +1,12 @@
 """The options of the training page."""
 
+import argparse
+import re
 from pathlib import Path
 
 from lab import command_line, files
+from lab.network.cuts import CUTS
+from lab.network.weights import SHAPES
 
 
 def parse(arguments=None):
@@ -11,18 +15,26 @@ def parse(arguments=None):
     Besides the options there are `cache`, the folder as a Path or None, and `only_export`: whether nothing but the export
     of a trained network is asked for.
     """
-    parser = command_line.parser("Train a layer that names 43 traffic signs on top of AlexNet's fc7, which stays frozen.")
+    parser = command_line.parser("Train a layer that names 43 traffic signs, or whatever your photos show, on top of AlexNet's fc7, "
+                                 "which stays frozen.")
     parser.add_argument("--data", type=command_line.existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
-                        help="GTSRB's photos: train.p, or a folder or zip file of the authors', torchvision's, Kaggle's or the "
-                             "course's copy; builtin: signs that the lab draws; auto (default): train.p if it is here, else "
-                             "fetched, else builtin")
-    parser.add_argument("--split", choices=["random", "track", "given"], default="random",
-                        help="which third of the photos to validate with, instead of training on it: random (default), as in "
-                             "2016, or whole tracks, which shows how well signs are read that training never saw; given: "
-                             "validate with the photos of valid.p, and train on all others")
+                        help="your photos: a folder or zip file with a folder for each class, a csv file with the columns path,label, "
+                             "or a pickle like train.p; or GTSRB's: train.p, or a folder or zip file of the authors', "
+                             "torchvision's, Kaggle's or the course's copy; builtin: signs that the lab draws; auto (default): "
+                             "train.p if it is here, else fetched, else builtin")
+    parser.add_argument("--names", type=command_line.existing("gtsrb"), metavar="gtsrb|FILE",
+                        help="the names of a pickle's classes: a csv file with the columns ClassId,SignName, or a text file with "
+                             "a name a line; gtsrb: those of GTSRB's 43 signs")
+    parser.add_argument("--size", type=int, choices=[32, 227],
+                        help="the pixels on each side of a photo: 32 for traffic signs, squeezed whole; 227, the size AlexNet "
+                             "sees, for all others: the largest square in the middle (default: what fits --data)")
+    parser.add_argument("--split", choices=["random", "track", "given"],
+                        help="which photos to validate with, instead of training on them: random, a third, as in 2016; track: "
+                             "whole tracks, which shows how well signs are read that training never saw; given: those of "
+                             "valid.p or of a folder like valid/ (default: given for a folder that has one, else random)")
     parser.add_argument("--test", type=command_line.existing(), metavar="PATH",
-                        help="test the finished layer on these photos: test.p, or any other copy of GTSRB; the result is also "
-                             "written to metrics.json in the model's folder")
+                        help="test the finished layer on these photos, of the same classes as --data: anything that --data takes; the "
+                             "result is also written to metrics.json in the model's folder")
     parser.add_argument("--skip-bad", action="store_true",
                         help="leave out photo files of --data and --test that are missing or damaged, and say how many they "
                              "are; without this option one of them ends the training before it begins")
@@ -34,15 +46,26 @@ def parse(arguments=None):
                              "epochs are left, only test, draw and export")
     parser.add_argument("--overwrite", action="store_true", help="train from the start even if --model holds a trained layer")
     parser.add_argument("--cache", metavar="DIR",
-                        help="where to keep the fc7 of all photos for the next run (default: cache, next to --model)")
-    parser.add_argument("--no-cache", action="store_true", help="keep fc7 in memory only")
+                        help="where to keep what the frozen layers make of the photos, for the next run (default: cache, next to "
+                             "--model)")
+    parser.add_argument("--no-cache", action="store_true", help="keep it in memory only")
     parser.add_argument("--export", metavar="DIR",
                         help="write the trained network to this new folder as a SavedModel, for TensorFlow Serving; "
                              "without any option for training, that of --model; it computes in float32")
 
+    group = parser.add_argument_group("the new layer")
+    group.add_argument("--layer", choices=CUTS, default="fc7",
+                       help="the layer of AlexNet that the new one follows: fc7 (default), as in the lab; pool5, before the "
+                            "layers that know ImageNet's classes, is often better for photos that are unlike ImageNet's")
+    group.add_argument("--hidden", type=_sizes, default=[], metavar="N[,N...]",
+                       help="a small feedforward network instead of one layer: hidden layers of these sizes come first, as in "
+                            "512 or 512,256; 0 (default): none")
+    group.add_argument("--dropout", type=_fraction, metavar="P",
+                       help="the fraction of each hidden layer that training drops at random in each step (default: 0.5)")
+
     group = parser.add_argument_group("how the layer learns")
     group.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",
-                       help="number of passes over the training photos with everything up to fc7 frozen (default: 10)")
+                       help="number of passes over the training photos with everything up to --layer frozen (default: 10)")
     group.add_argument("--batch-size", type=command_line.whole_number(1), default=128, metavar="N",
                        help="number of training photos in a step (default: 128)")
     group.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), default=0, metavar="N",
@@ -50,9 +73,21 @@ def parse(arguments=None):
     group.add_argument("--learning-rate", type=command_line.rate, default=0.001, metavar="X",
                        help="Adam's learning rate for the new layer (default: 0.001)")
 
+    group.add_argument("--decay", choices=["none", "cosine"], default="none",
+                       help="cosine: let the learning rate fall to zero over the epochs, along half a cosine (default: none)")
+    group.add_argument("--class-weights", choices=["none", "balanced"], default="none",
+                       help="balanced: photos of rare classes count for more, so that each class counts the same (default: none)")
+    group.add_argument("--keep", choices=["last", "best"], default="last",
+                       help="which epoch's layer answers in the end: the last (default), or the one with the lowest validation "
+                            "loss")
+    group.add_argument("--patience", type=command_line.whole_number(1), metavar="N",
+                       help="stop when the validation loss has not fallen for N epochs (default: never)")
+
     group = parser.add_argument_group("finetuning, the lab's second method")
     group.add_argument("--finetune", action="store_true",
                        help="after the frozen epochs train all of AlexNet too, end to end: slow, and far better")
+    group.add_argument("--finetune-from", choices=list(SHAPES)[:-1], default="conv1", metavar="|".join(list(SHAPES)[:-1]),
+                       help="finetune only the layers from this one on (default: conv1, all)")
     group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
                        help="number of passes over the training photos while finetuning (default: 4)")
     group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), default=32, metavar="N",
@@ -61,10 +96,17 @@ def parse(arguments=None):
                        help="Adam's learning rate for the pretrained layers while finetuning; it and the new layer's are "
                             "halved after each of these epochs (default: 0.0001)")
     args = parser.parse_args(arguments)
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    args.only_export = args.export is not None and given <= {"export", "model", "weights", "cache"}
     if args.resume and args.overwrite:
         parser.error("--resume resumes a training and --overwrite replaces it: choose one of them")
     if args.finetune and args.precision != "float32":
         parser.error("--finetune trains AlexNet, for which bfloat16 is too coarse: drop --precision")
+    if args.dropout is not None and not args.hidden:
+        parser.error("--dropout is for hidden layers: give --hidden too")
+    args.dropout = (0.5 if args.dropout is None else args.dropout) if args.hidden else 0.0
+    if args.finetune_from > args.layer.replace("pool", "conv"):  # the names of the layers are in alphabetical order
+        parser.error(f"--finetune-from {args.finetune_from} lies behind --layer {args.layer}: name a layer up to that one")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: choose one of them")
     args.cache = None if args.no_cache else Path(args.cache or Path(args.model).parent / "cache")
@@ -74,14 +116,37 @@ def parse(arguments=None):
         if Path(args.model).resolve().is_relative_to(Path(args.export).resolve()):
             parser.error(f"--export {args.export} would be the folder of --model, or above it: name another one")
         files.make_folder(Path(args.export).parent)
-    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
-    args.only_export = args.export is not None and given <= {"export", "model", "weights", "cache"}
     return args
 
 
 def settings(args):
-    """The options that decide what is trained, which must be the same when training resumes: {name: number or str}."""
-    names = ["split", "batch_size", "seed", "learning_rate", "precision"]
+    """The options that decide what is trained, which must be the same when training resumes: {name: what JSON holds}.
+
+    The page adds "split" and "size", whose defaults depend on the photos.
+    """
+    names = ["layer", "hidden", "dropout", "batch_size", "seed", "learning_rate", "decay", "class_weights", "keep", "patience",
+             "precision", "finetune_from"]
     if args.finetune:
         names += ["finetune_batch_size", "pretrained_learning_rate"]
     return {name: getattr(args, name) for name in names}
+
+
+def _sizes(text):
+    """An argparse type: the sizes of hidden layers, at most five; "0" for none."""
+    sizes = text.split(",")
+    if text == "0":
+        return []
+    if len(sizes) > 5 or not all(re.fullmatch("[1-9][0-9]{0,4}", size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither 0 nor up to five sizes from 1 to 99999, such as 512 or 512,256")
+    return [int(size) for size in sizes]
+
+
+def _fraction(text):
+    """An argparse type: a fraction from 0 up to, but not including, 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 1.0
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to below 1")
+    return number

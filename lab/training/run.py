@@ -10,7 +10,6 @@ import tensorflow.compat.v1 as tf
 from lab import command_line, files, interrupts
 from lab.files import BadInput
 from lab.interrupts import Interrupted
-from lab.network import new_layer
 from lab.progress import progress
 from lab.training import checkpoints, evaluation
 
@@ -19,13 +18,14 @@ class Run:
     """A training run that starts from what its model folder holds. Call `begin` first, then iterate:
 
         with Run.open("model", resume=True) as run:
-            run.begin(settings, frozen=10, finetuned=0, data=..., weights=...)
+            run.begin(settings, frozen=10, finetuned=0, data=..., weights=..., class_names=..., weights_file=...)
             ...                                              # the graph, in a session, and the variables that training changes
             for epoch in run.epochs(session, "frozen", learned):
                 for rows in epoch.batches(training):
                     ...                                      # a training step on these rows
                     epoch.count(losses, correct)
                 epoch.validated(logits, labels)
+            run.restore_answering(session)
 
     folder: the model folder, as a Path. state: what checkpoints.read returns, kept up to date; None before the `begin` of a
     run that does not resume.
@@ -71,18 +71,19 @@ class Run:
         unchanged = f"; the model in {self.folder} is still the one from before" * (self.folder / "model.json").exists()
         return f"Interrupted before the first epoch was saved{unchanged}."
 
-    def begin(self, settings, frozen, finetuned, data, weights):
-        """Start the run, or resume it. The parameters are those of checkpoints.new_state.
+    def begin(self, settings, frozen, finetuned, data, weights, class_names, weights_file):
+        """Start the run, or resume it. The parameters are those of checkpoints.new_state, and the Path of the weights.
 
         Raises BadInput, naming the difference, if the run to resume had other settings, photos or weights.
         """
-        wanted = checkpoints.new_state(settings, frozen, finetuned, data, weights)
+        wanted = checkpoints.new_state(settings, frozen, finetuned, data, weights, class_names)
         if self.state:
+            checkpoints.recognise(self.state, weights_file, weights)
             checkpoints.check_resumable(self.state, wanted, self.folder)
             settings = self.state["settings"] | settings
-            if checkpoints.epochs_done(self.state, "frozen") >= frozen:
-                settings["precision"] = self.state["settings"]["precision"]  # in which fc7 was computed, which is over
-            wanted = self.state | {"epochs": wanted["epochs"], "settings": settings}
+            wanted = self.state | {"epochs": wanted["epochs"], "settings": settings, "class_names": class_names}
+            if checkpoints.finished(wanted, "frozen"):
+                settings["precision"] = self.state["settings"]["precision"]  # of the frozen layers, which are over
         self.state = wanted
 
     @property
@@ -90,7 +91,7 @@ class Run:
         """The stages to go through: "frozen" if it has epochs left, and the last one, "frozen" or "finetuned", in any case."""
         wanted = [stage for stage in checkpoints.STAGES if self.state["epochs"][stage]]
         return [stage for stage in wanted
-                if stage == wanted[-1] or checkpoints.epochs_done(self.state, stage) < self.state["epochs"][stage]]
+                if stage == wanted[-1] or not checkpoints.finished(self.state, stage)]
 
     def epochs(self, session, stage, learned):
         """Iterate over the epochs of `stage` that are left, as Epoch objects.
@@ -106,28 +107,40 @@ class Run:
 
     def _epochs(self, session, stage, learned):
         done, count = checkpoints.epochs_done(self.state, stage), self.state["epochs"][stage]
-        if stage == "finetuned" and done < count:
+        if stage == "finetuned" and not checkpoints.finished(self.state, stage):
             checkpoints.make_room(self.folder, self.state, learned)
         if self.state["checkpoint"]:
-            saved = learned if self.state["stage"] == stage else new_layer.variables()
-            checkpoints.restore(session, self.folder, self.state, saved)
+            checkpoints.restore(session, self.folder, self.state, learned if self.state["stage"] == stage else None)
         if self.state["stage"] != stage:
             self.state |= {"stage": stage, "step": 0, "running": [0.0, 0, 0]}
         saver = tf.train.Saver(learned)
         with interrupts.deferred() as interrupted:
             for index in range(done, count):
+                if checkpoints.finished(self.state, stage):
+                    files.notice(f"The validation loss has not fallen for {self.state['settings']['patience']} epochs: no more "
+                                 f"{stage} ones are trained.")
+                    break
                 yield Epoch(self, session, saver, index, interrupted)
             if number := interrupted():
                 raise Interrupted(number)
         if done >= count:
             files.notice(f"No epochs are left to train: all {count} are in {self.folder}.")
 
+    def restore_answering(self, session):
+        """Give the variables the values of the best epoch if --keep best asked for it, and return whether they changed."""
+        best = self.state["best"]
+        if not best or best["checkpoint"] == self.state["checkpoint"]:
+            return False
+        checkpoints.restore(session, self.folder, self.state)
+        files.notice(f"Epoch {best['epoch']} had the lowest validation loss: it is the one that answers.")
+        return True
+
 
 class Epoch:
     """One epoch of a Run.
 
     index: the number of epochs of this stage before it. number: its number in the whole run, from 1.
-    step: the number of steps of this stage before the running one; `batches` sets it.
+    steps: the number of steps in an epoch; step: that of this stage's steps before the running one. `batches` sets both.
     """
 
     def __init__(self, run, session, saver, index, interrupted):
@@ -143,7 +156,7 @@ class Epoch:
         state = self._run.state
         settings, stage = state["settings"], state["stage"]
         size = settings["batch_size" if stage == "frozen" else "finetune_batch_size"]
-        steps = -(-len(training) // size)
+        self.steps = steps = -(-len(training) // size)
         random = np.random.RandomState([settings["seed"], checkpoints.STAGES.index(stage), self.index])
         shuffled = random.permutation(training)
         left = range(state["step"], steps)
@@ -172,9 +185,9 @@ class Epoch:
                             for total, new in zip(state["running"], (losses, correct, np.ones(len(correct))))]
 
     def validated(self, logits, labels):
-        """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, 43], against `labels`, int64 [M]."""
+        """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, C], against `labels`, int64 [M]."""
         state, folder = self._run.state, self._run.folder
-        validation = evaluation.report(logits, labels)
+        validation = evaluation.report(logits, labels, state["class_names"])
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
@@ -182,7 +195,9 @@ class Epoch:
             "training": {"loss": loss / photos, "accuracy": correct / photos},
             "validation": {"loss": validation["loss"], "accuracy": validation["accuracy"]}})
         state |= {"step": 0, "running": [0.0, 0, 0]}
-        checkpoints.save(self._session, self._saver, folder, state)
+        losses = [epoch["validation"]["loss"] for epoch in state["history"] if epoch["stage"] == state["stage"]]
+        best = state["settings"]["keep"] == "best" and losses.index(min(losses)) == self.index
+        checkpoints.save(self._session, self._saver, folder, state, best)
         _write_events(folder, state["history"][-1], self._session.graph if self.index == 0 else None)
         command_line.result(f"Epoch {self.number}\n"
                             f"Time: {time.time() - self._start:.3f} seconds\n"

@@ -12,7 +12,7 @@ def main(arguments=None):
 
         from alexnet import AlexNet, lrn
         from lab import fetch
-        from lab.data import drawn_signs, gtsrb
+        from lab.data import dataset, drawn_signs, gtsrb, splits
         from lab.network import devices, inference, new_layer, weights
         from lab.network.fast_layers import compiled_lrn, resized_conv
         from lab.network.preprocessing import subtract_mean
@@ -30,16 +30,16 @@ def main(arguments=None):
     with Run.open(args.model, args.resume, args.overwrite) as run:
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
-        data = gtsrb.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
-        test = gtsrb.load(args.test, "test", args.skip_bad) if args.test else None
+        data = dataset.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
+        test = dataset.load(args.test, "test", args.skip_bad) if args.test else None
         if test:
-            gtsrb.check_apart(test, args.test, data)
+            splits.check_apart(test, args.test, data)
 
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
-        data, training, validation = gtsrb.split(data, args.split, data_path)
+        data, training, validation = dataset.split(data, args.split, data_path)
 
         run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
-                  gtsrb.identity(data, data_path, training if args.split == "given" else None), weights.identity(weights_file))
+                  splits.identity(data, data_path, training if args.split == "given" else None), weights.identity(weights_file))
         alexnet_weights = weights.load(weights_file)
 
         answers = {}

@@ -110,7 +110,7 @@ def new_state(settings, frozen, finetuned, data, weights):
     """The state before the first step.
 
     settings: a dict of numbers and strings. frozen, finetuned: how many epochs of each stage there will be.
-    data, weights: {"name", "sha256"}, from gtsrb.identity and weights.identity.
+    data, weights: {"name", "sha256"}, from splits.identity and weights.identity.
     """
     return {"format": FORMAT, "checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
             "epochs": {"frozen": frozen, "finetuned": finetuned}, "settings": settings, "data": data,

@@ -20,7 +20,7 @@ def main(arguments=None):
 
         from alexnet import AlexNet
         from lab import fetch
-        from lab.data import gtsrb, photos
+        from lab.data import names, photos
         from lab.network import devices, inference, new_layer, weights
         from lab.network.fast_layers import strided_conv
         from lab.network.preprocessing import subtract_mean
@@ -28,9 +28,11 @@ def main(arguments=None):
 
     devices.announce()
     paths = args.photos or photos.SAMPLE_SIGNS
-    features, positions = photos.read_usable(paths, photos.read_sign)
-    weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
+    settings = trained["settings"] if trained else {"layer": "fc7", "hidden": [], "size": 32}
+    class_names, size = trained["class_names"] if trained else names.sign_names(), settings["size"]
+    features, positions = photos.read_usable(paths, photos.read_sign if size == 32 else photos.read_imagenet)
+    weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
     if trained:
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)
@@ -39,11 +41,13 @@ def main(arguments=None):
                      "train_feature_extraction.py.")
 
     with tf.Graph().as_default(), tf.Session() as session:
-        images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
+        images = tf.placeholder(tf.uint8, [None, size, size, 3], name="images")
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
-        # AlexNet(resized, feature_extract=True, weights=...) gives the same fc7, with a slower conv1.
-        fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=True, weights=alexnet_weights, conv1=strided_conv)
-        logits = new_layer.build(fc7, gtsrb.CLASSES)
+        # AlexNet(resized, feature_extract="fc7", weights=...) gives the same fc7, with a slower conv1.
+        fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=settings["layer"], weights=alexnet_weights,
+                      conv1=strided_conv)
+        fc7 = new_layer.as_kept(fc7, settings["layer"])  # or fc6, or pool5: where the layer was trained
+        logits = new_layer.build(fc7, len(class_names), hidden=settings["hidden"])
         probabilities = tf.nn.softmax(logits, name="probabilities")
 
         session.run(tf.global_variables_initializer())
@@ -52,7 +56,7 @@ def main(arguments=None):
         start = time.time()
         answers = inference.run(session, probabilities, images, features)
 
-    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos, positions=positions)
+    inference.print_top(answers, class_names, file_names=args.photos, positions=positions)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone

@@ -1,4 +1,4 @@
-"""The lab's last page: train the 43-way layer on frozen fc7 features; with --finetune, then train all of AlexNet."""
+"""The lab's last page: train a new layer on frozen fc7 features; with --finetune, then train all of AlexNet."""
 
 from lab import command_line
 from lab.training import options
@@ -12,13 +12,13 @@ def main(arguments=None):
 
         from alexnet import AlexNet, lrn
         from lab import fetch
-        from lab.data import drawn_signs, gtsrb
-        from lab.network import devices, inference, new_layer, weights
-        from lab.network.fast_layers import compiled_lrn, resized_conv
+        from lab.data import dataset, splits
+        from lab.network import cuts, devices, inference, new_layer, variables, weights
+        from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
-        from lab.training.finetuning import Finetuning
         from lab.training.run import Run
+        from lab.training.steps import Steps
 
     devices.announce()
 
@@ -29,73 +29,81 @@ def main(arguments=None):
         return export.save(args.export, args.model, trained, AlexNet, alexnet_weights)
 
     with Run.open(args.model, args.resume, args.overwrite) as run:
-        # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
+        options.complete(args, run.state)
+
+        # Load the photos: features are uint8 [N, size, size, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
-        data = gtsrb.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
-        test = gtsrb.load(args.test, "test", args.skip_bad) if args.test else None
-        if test:
-            gtsrb.check_apart(test, args.test, data)
+        data = dataset.load(data_path, names=args.names, size=args.size, cache=args.cache, skip_bad=args.skip_bad)
+        size, class_names = data.features.shape[1], data.class_names
+        test = None
+        if args.test:
+            test = dataset.load(args.test, "test", size=size, cache=args.cache, skip_bad=args.skip_bad, class_names=class_names)
+            splits.check_apart(test, args.test, data)
 
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
-        data, training, validation = gtsrb.split(data, args.split, data_path)
+        data, training, validation, split = dataset.split(data, args.split, data_path)
 
         alexnet_weights = weights.load(weights_file)
         identity = weights.identity(weights_file, alexnet_weights)
-        run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
-                  gtsrb.identity(data, data_path, training if args.split == "given" else None), identity, weights_file)
+        run.begin(options.settings(args) | {"size": size, "split": split}, args.epochs,
+                  args.finetune_epochs if args.finetune else 0,
+                  splits.identity(data, data_path, training if split == "given" else None), identity, class_names, weights_file)
 
         answers = {}
         for stage in run.stages:  # "frozen" is feature extraction; with --finetune, "finetuned" comes after it
             last = stage == run.stages[-1]
             with tf.Graph().as_default(), tf.Session() as session:
-                images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
+                images = tf.placeholder(tf.uint8, [None, size, size, 3], name="images")
                 labels = tf.placeholder(tf.int64, [None], name="labels")
+                steps = Steps(run, stage)
 
                 # The resize: AlexNet(tf.image.resize_images(signs, (227, 227)), ...) gives the same fc7, more slowly.
                 # resized_conv computes conv1 of the resized signs from the small ones; compiled_lrn is an lrn for CPUs.
-                signs = tf.cast(subtract_mean(images), args.precision)
+                prepared = tf.cast(subtract_mean(images), args.precision)
+                conv1 = resized_conv if size < 227 else strided_conv
                 if stage == "frozen":
-                    fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
+                    fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
                                   norm=lrn if devices.gpu() else compiled_lrn)
-                    fc7 = tf.stop_gradient(fc7)
+                    fc7 = tf.stop_gradient(new_layer.as_kept(fc7, args.layer))  # or fc6, or pool5
+                    unchanging, kept = fc7, args.layer
                 else:  # the gradient reaches every layer; that of lrn is faster than that of compiled_lrn
-                    finetuning = Finetuning(args.learning_rate, args.pretrained_learning_rate, args.seed)
-                    fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
-                                  dropout=finetuning.dropout)
+                    fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
+                                  dropout=steps.dropout)
+                    fc7 = new_layer.as_kept(fc7, args.layer)
+                    unchanging, kept = steps.unchanging()
 
                 # The new layer, its loss, and the training step.
-                logits = new_layer.build(fc7, gtsrb.CLASSES, args.seed)
+                logits = new_layer.build(fc7, len(class_names), args.seed, args.hidden, steps.hidden_dropout)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+                if args.class_weights == "balanced":
+                    losses *= tf.gather(splits.class_weights(data.labels[training], len(class_names)), labels)
                 loss = tf.reduce_mean(losses)
                 correct = tf.equal(tf.argmax(logits, axis=1), labels)
                 if stage == "frozen":
-                    train_step = tf.train.AdamOptimizer(args.learning_rate).minimize(loss)
+                    train_step = tf.train.AdamOptimizer(args.learning_rate * steps.pace).minimize(loss)
                 else:
-                    train_step = finetuning.minimize(loss)
+                    train_step = steps.minimize(loss)
 
                 session.run(tf.global_variables_initializer())
                 inputs, features, test_features = images, data.features, test.features if test and last else None
-                learned = tf.global_variables()
-                if stage == "frozen":
+                if kept:
                     # fc7 never changes: each photo goes through AlexNet once, and from then on the graph is fed its fc7.
-                    through_alexnet = session.make_callable(fc7, [images])
-                    network = kept_features.fingerprint(fc7, identity["fingerprint"])
-                    inputs, features = fc7, kept_features.fc7(through_alexnet, features, args.cache, network)
+                    through_alexnet = session.make_callable(unchanging, [images])
+                    network = kept_features.fingerprint(unchanging, identity["fingerprint"])
+                    inputs, features = unchanging, kept_features.outputs(through_alexnet, features, args.cache, network, kept)
                     if test_features is not None:
-                        test_features = kept_features.fc7(through_alexnet, test_features, args.cache, network, "Test photos")
-                    learned = [v for v in tf.global_variables() if not v.op.name.startswith("alexnet/")]  # and Adam's slots
+                        test_features = kept_features.outputs(through_alexnet, test_features, args.cache, network, kept,
+                                                              "Test photos")
 
-                for epoch in run.epochs(session, stage, learned):  # resumes; each epoch saves and prints
+                for epoch in run.epochs(session, stage, steps.learned()):  # resumes; each epoch saves and prints
                     for rows in epoch.batches(training):
-                        fed = {inputs: features[rows], labels: data.labels[rows]}
-                        if stage == "finetuned":
-                            fed |= finetuning.feed(epoch)  # dropout, and how far the learning rates have fallen
+                        fed = {inputs: features[rows], labels: data.labels[rows]} | steps.feed(epoch)
                         batch_losses, batch_correct, _ = session.run([losses, correct, train_step], fed)
                         epoch.count(batch_losses, batch_correct)
                     answers["validation"] = inference.run(session, logits, inputs, features, "Validation", validation)
                     epoch.validated(answers["validation"], data.labels[validation])
 
-                if not answers:  # no epochs were left
+                if run.restore_answering(session) or not answers:  # --keep best kept an earlier epoch, or none were left
                     answers["validation"] = inference.run(session, logits, inputs, features, "Validation", validation)
                 if test_features is not None:
                     answers["test"] = inference.run(session, logits, inputs, test_features, "Test photos")
@@ -104,7 +112,7 @@ def main(arguments=None):
         shown = {"validation": (data.features[validation], data.labels[validation], answers["validation"])}
         if test:
             shown["test"] = test.features, test.labels, answers["test"]
-        results.show(run.folder, run.state["history"], shown)
+        results.show(run.folder, run.state["history"], shown, class_names)
         if args.export:
             export.save(args.export, run.folder, run.state, AlexNet, alexnet_weights)
 

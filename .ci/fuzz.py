@@ -27,7 +27,7 @@ from PIL import Image  # noqa: E402
 
 with atheris.instrument_imports(include=["lab"]):
     from lab import safe_pickle
-    from lab.data import gtsrb, photos
+    from lab.data import dataset, photos
     from lab.files import BadInput
     from lab.network import weights
 
@@ -35,7 +35,7 @@ with atheris.instrument_imports(include=["lab"]):
 def read_pickle(content):
     with Path("train.p").open("rb") as file:
         safe_pickle.load(file, "train.p")
-    gtsrb.load("train.p")
+    dataset.load("train.p")
 
 
 def read_weights(content):
@@ -44,12 +44,12 @@ def read_weights(content):
 
 def read_zip(content):
     Path("train.p").rename("train.zip")
-    gtsrb.load("train.zip")
+    dataset.load("train.zip")
 
 
 def read_csv(content):
     Path("train.p").rename("Train.csv")
-    gtsrb.load(".")
+    dataset.load(".")
 
 
 def read_photo(content):
@@ -72,11 +72,11 @@ def read_kept(content):
     def run_batch(batch):
         return np.ones((128, 4096), np.float32)
 
-    kept_features.fc7(run_batch, features, "cache", "0" * 64)
+    kept_features.outputs(run_batch, features, "cache", "0" * 64)
     for path in Path("cache").glob("kept-*"):  # half of the inputs damage one file, half the other
         if path.suffix == (".npy" if len(content) % 2 else ".digests"):
             path.write_bytes(content)
-    assert (kept_features.fc7(run_batch, features, "cache", "0" * 64) == 1).all()
+    assert (kept_features.outputs(run_batch, features, "cache", "0" * 64) == 1).all()
 
 
 def photo_files():

@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("KILLS", "8"))
 from samples import saved  # noqa: E402
 from server import Server  # noqa: E402
 
-from lab.data import gtsrb  # noqa: E402
+from lab.data import dataset  # noqa: E402
 
 FETCH = """
 import sys
@@ -42,7 +42,7 @@ def orphans(folder):
 
 
 def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
-    photos = gtsrb.load(SHARED / "gtsrb/train.p")
+    photos = dataset.load(SHARED / "gtsrb/train.p")
     random = np.random.default_rng(0)
     for name, count in (("train.p", 5000), ("few.p", 60)):
         some = random.choice(len(photos.features), count, replace=False)

@@ -25,7 +25,8 @@ os.environ["LAB_OFFLINE"] = "1"
 from bench import whole_process  # noqa: E402
 from samples import saved, served  # noqa: E402
 
-from lab.data import gtsrb  # noqa: E402
+from lab.data import dataset, gtsrb  # noqa: E402
+from lab.data.tracks import in_order, steps, track_numbers  # noqa: E402
 from lab.network import weights  # noqa: E402
 from lab.training import kept_features  # noqa: E402
 
@@ -97,7 +98,7 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
     assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.88
     assert "--split track holds out whole tracks" in err
 
-    features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
+    features, labels, *_ = dataset.load(SHARED / "gtsrb/train.p")
     sign = np.flatnonzero(labels == 14)[29]  # a stop sign in the last photo of its track, the closest one
     Image.fromarray(features[sign]).save(tmp_path / "sign.png")
     status, out, err = run(tmp_path, "feature_extraction.py", "sign.png", "--weights", "builtin")
@@ -108,7 +109,7 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
 def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_chance(tmp_path):
     import pickle
 
-    photos, tracks = gtsrb.load(SHARED / "gtsrb/train.p"), np.load(SHARED / "gtsrb/true_tracks.npy")
+    photos, tracks = dataset.load(SHARED / "gtsrb/train.p"), np.load(SHARED / "gtsrb/true_tracks.npy")
     some = np.random.default_rng(0).choice(np.flatnonzero(tracks % 2), 1000, replace=False)  # ingredients.py uses even ones
     (tmp_path / "test.p").write_bytes(pickle.dumps({"features": photos.features[some], "labels": photos.labels[some]}))
     status, out, err = run(tmp_path, "train_feature_extraction.py", "--test", "test.p")
@@ -189,38 +190,38 @@ def test_a_full_disk_is_given_as_the_reason_and_leaves_no_files(known_length, se
 
 
 def test_the_tracks_of_the_real_photos_are_recovered_whichever_photo_is_missing():
-    features, labels, recovered = gtsrb.load(SHARED / "gtsrb/train.p")
+    features, labels, _, recovered = dataset.load(SHARED / "gtsrb/train.p")
     tracks = np.load(SHARED / "gtsrb/true_tracks.npy")
     assert np.array_equal(recovered, tracks)
     wrong = []
     for label in range(gtsrb.CLASSES):
         photos, number = features[labels == label], tracks[labels == label] - 1000 * label
-        whole = gtsrb._steps(photos)
+        whole = steps(photos)
         for missing in range(len(photos)):  # changes one step and no other
             step = np.delete(whole, min(missing, len(whole) - 1))
             if 0 < missing < len(photos) - 1:
-                step[missing - 1] = gtsrb._steps(photos[[missing - 1, missing + 1]])[0]
-            if not np.array_equal(gtsrb._track_numbers(step), np.delete(number, missing)):
+                step[missing - 1] = steps(photos[[missing - 1, missing + 1]])[0]
+            if not np.array_equal(track_numbers(step), np.delete(number, missing)):
                 wrong.append((label, missing))
     assert not wrong
 
 
 def test_the_tracks_of_the_real_photos_are_recovered_if_each_class_lacks_one_photo_but_not_if_they_are_shuffled():
-    features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
+    features, labels, *_ = dataset.load(SHARED / "gtsrb/train.p")
     tracks = np.load(SHARED / "gtsrb/true_tracks.npy")
     random = np.random.default_rng(0)
     classes = [np.flatnonzero(labels == label) for label in range(gtsrb.CLASSES)]
     for _ in range(10):
         left = np.delete(np.arange(len(labels)), [random.choice(photos) for photos in classes])
-        assert np.array_equal(gtsrb._tracks_in_order(features[left], labels[left]), tracks[left])
+        assert np.array_equal(in_order(features[left], labels[left]), tracks[left])
         for order in (random.permutation(left), np.concatenate([random.permutation(photos) for photos in classes])):
-            assert gtsrb._tracks_in_order(features[order], labels[order]) is None
+            assert in_order(features[order], labels[order]) is None
 
 
 def small_data(path, count=200, start=0):
     import pickle
 
-    features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
+    features, labels, *_ = dataset.load(SHARED / "gtsrb/train.p")
     some = np.random.default_rng(0).permutation(len(features))[start:start + count]
     path.write_bytes(pickle.dumps({"features": features[some], "labels": labels[some]}))
 
@@ -280,16 +281,16 @@ def test_on_a_full_disk_no_files_remain_and_fc7_stays_in_memory(tmp_path, capsys
         def run_batch(batch):
             return np.tile(batch.reshape(len(batch), -1)[:, :1024].astype(np.float32), 4)
 
-        fc7 = kept_features.fc7(run_batch, features, disk, "0" * 64)
+        fc7 = kept_features.outputs(run_batch, features, disk, "0" * 64)
         assert np.array_equal(fc7, run_batch(features)) and not isinstance(fc7, np.memmap)
         assert "cannot be written (the disk is full)" in capsys.readouterr().err
         assert os.listdir(disk) == []
-        kept = kept_features.fc7(run_batch, features[:400], disk, "0" * 64)  # 6.6 MB
+        kept = kept_features.outputs(run_batch, features[:400], disk, "0" * 64)  # 6.6 MB
         assert np.array_equal(kept, run_batch(features[:400])) and isinstance(kept, np.memmap)
         del kept
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert isinstance(kept_features.fc7(None, features[:400], disk, "0" * 64), np.memmap)  # complete: nothing to write
-        assert np.array_equal(kept_features.fc7(run_batch, features[:128], disk, "0" * 64), run_batch(features[:128]))
+        assert isinstance(kept_features.outputs(None, features[:400], disk, "0" * 64), np.memmap)  # complete: nothing to write
+        assert np.array_equal(kept_features.outputs(run_batch, features[:128], disk, "0" * 64), run_batch(features[:128]))
         assert "cannot be written (Read-only file system)" in capsys.readouterr().err
 
 
@@ -349,7 +350,7 @@ def test_a_finetuning_interrupted_and_killed_is_bit_identical_and_names_signs(tm
     status, _, err = run(tmp_path, *finetune[:3], "--model", "interrupted", "--resume")
     assert status == 2 and "is being finetuned: resume with --finetune" in err
 
-    features = gtsrb.load(tmp_path / "train.p").features[:2]
+    features = dataset.load(tmp_path / "train.p").features[:2]
     for i, photo in enumerate(features):
         Image.fromarray(photo).save(tmp_path / f"{i}.png")
     status, out, err = run(tmp_path, "feature_extraction.py", "0.png", "1.png", "--model", "interrupted")

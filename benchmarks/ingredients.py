@@ -26,6 +26,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 
 from alexnet import AlexNet  # noqa: E402
 from lab.data import (
+    dataset,  # noqa: E402
     drawn_signs,  # noqa: E402
     gtsrb,  # noqa: E402
 )
@@ -65,7 +66,7 @@ def main():
     parser.add_argument("folder", type=Path, help="folder with train.p and true_tracks.npy")
     parser.add_argument("--runs", type=int, default=16, choices=[16, 32, 64], help="more runs are more precise (default: 16)")
     args = parser.parse_args()
-    photos = gtsrb.load(args.folder / "train.p")
+    photos = dataset.load(args.folder / "train.p")
     even = np.load(args.folder / "true_tracks.npy") % 2 == 0
     real, labels = photos.features[even], photos.labels[even]
     originals = {name: getattr(drawn_signs, name) for changes in INGREDIENTS.values() for name in changes}
@@ -81,7 +82,7 @@ def main():
         network = kept_features.fingerprint(fc7, weights.fingerprint(alexnet_weights))
 
         def through_alexnet(features, folder=None):
-            return kept_features.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)
+            return kept_features.outputs(lambda batch: session.run(fc7, {images: batch}), features, folder, network)
 
         real_fc7 = through_alexnet(real, "cache")
         for run, present in enumerate(design):

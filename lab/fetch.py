@@ -23,7 +23,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lab import command_line, files, locks
-from lab.data import gtsrb
+from lab.data import dataset, gtsrb
 from lab.files import BadInput, notice
 from lab.network import weights
 from lab.progress import progress
@@ -75,10 +75,10 @@ WEIGHTS = (
 TRAIN = Source("train.p", {
     "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p": None,
     "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580a829f_train/train.p": None,
-}, gtsrb.load)
+}, dataset.load)
 
 _ARCHIVE = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
-TRAIN_ZIP = Source(gtsrb.TRAIN_ZIP, {f"{_ARCHIVE}/{gtsrb.TRAIN_ZIP}": None}, gtsrb.load)
+TRAIN_ZIP = Source(gtsrb.TRAIN_ZIP, {f"{_ARCHIVE}/{gtsrb.TRAIN_ZIP}": None}, dataset.load)
 TEST_LABELS_ZIP = Source(gtsrb.TEST_LABELS_ZIP, {
     f"{_ARCHIVE}/{gtsrb.TEST_LABELS_ZIP}": "md5:fe31e9c9270bbcd7b84b7f21a9d9d9e5"}, gtsrb.check_zip)
 TEST_ZIP = Source(gtsrb.TEST_ZIP, {

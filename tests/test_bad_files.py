@@ -18,7 +18,8 @@ import imagenet_inference
 import traffic_sign_inference
 import train_feature_extraction
 from lab import command_line, files
-from lab.data import gtsrb, photos
+from lab.data import dataset, photos
+from lab.data.record import Photos
 from lab.files import BadInput, DiskError
 from lab.network import weights
 from lab.training import options, plots
@@ -114,8 +115,8 @@ def test_skip_bad_trains_on_the_others_and_says_how_many_are_left_out(call):
     assert status == 0 and "Validation: 2 photos" in out
     left_out, = [line for line in err.splitlines() if line.startswith("2 of 6 photos in 00014 cannot be used and are left out")]
     assert "00000_00001.png is damaged" in left_out
-    data = gtsrb.load("00014", skip_bad=True)
-    assert type(data) is gtsrb.Photos and data.features[:, 0, 0, 0].tolist() == [0, 80, 120, 200]
+    data = dataset.load("00014", skip_bad=True)
+    assert type(data) is Photos and data.features[:, 0, 0, 0].tolist() == [0, 80, 120, 200]
     assert data.labels.tolist() == [14] * 4 and data.tracks.tolist() == [14000] * 4
 
 
@@ -124,7 +125,7 @@ def test_a_copy_without_any_good_photo_is_refused_even_with_skip_bad():
     for path in Path("00014").glob("*.png"):
         cut_short(path)
     with pytest.raises(BadInput, match="GT-00014.csv lists no photo that can be used: 00014/00000_00000.png is damaged"):
-        gtsrb.load("00014", skip_bad=True)
+        dataset.load("00014", skip_bad=True)
 
 
 def test_skip_bad_is_no_setting_of_the_training_that_a_resumed_one_must_repeat():
@@ -217,5 +218,5 @@ def test_a_pickle_on_a_failing_disk_is_not_called_damaged(no_pauses, monkeypatch
     Path("train.p").write_bytes(pickle.dumps({"features": np.zeros((9, 32, 32, 3), np.uint8), "labels": np.zeros(9, int)}))
     monkeypatch.setattr(files._Persistent, "readinto", lambda file, buffer: files._persistently(failing(int, 9), file.name))
     with pytest.raises(BadInput, match="train.p cannot be read") as error:
-        gtsrb.load("train.p")
+        dataset.load("train.p")
     assert "damaged" not in str(error.value)

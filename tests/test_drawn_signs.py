@@ -16,7 +16,7 @@ from PIL import Image
 
 import train_feature_extraction
 from lab import files
-from lab.data import drawn_signs, gtsrb, sign_templates
+from lab.data import dataset, drawn_signs, sign_templates, splits
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_sheet_and_set_are_written_from_the_command_line(call):
     status, _, err = call(drawn_signs, "--sheet", "sheet.png", "--write", "train.p", "--count", 2, "--seed", 5)
     assert (status, err) == (0, "All signs, with samples of each, are in sheet.png.\n86 drawn signs are in train.p.\n")
     assert Image.open("sheet.png").size > (500, 500)
-    data = gtsrb.load("train.p")
+    data = dataset.load("train.p")
     features, labels = drawn_signs.render(2, 5)
     assert np.array_equal(data.features, features) and np.array_equal(data.labels, labels) and data.tracks is None
     assert pickle.loads(Path("train.p").read_bytes()).keys() == {"features", "labels"}
@@ -208,7 +208,7 @@ def test_the_finished_layer_is_tested_on_photos_that_training_never_saw(call):
     assert status == 0
     metrics = json.loads(Path("model/metrics.json").read_text())
     assert f"Test: 10 photos, loss {metrics['test']['loss']:.4f}, accuracy {metrics['test']['accuracy']:.1%}" in out
-    training = set(gtsrb.random_split(43)[0])
+    training = set(splits.random_split(43)[0])
     seen = sum(i in training for i in range(10))
     assert metrics["test"]["photos"] == 10 and metrics["test"]["accuracy"] >= seen / 10  # it has memorised those
     assert f"Validation Accuracy = {metrics['validation']['accuracy']:.4f}" in out

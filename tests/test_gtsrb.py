@@ -14,7 +14,8 @@ from copies import dumped, zipped
 from hostile import RunsCode
 from PIL import Image
 
-from lab.data import gtsrb
+from lab.data import dataset, gtsrb, splits
+from lab.data.record import Photos
 from lab.files import BadInput
 
 RNG = np.random.default_rng(0)
@@ -41,7 +42,7 @@ def in_gtsrbs_order(tracks_of_classes):
 def test_a_pickle_is_read_whatever_the_type_of_its_integer_labels(dtype):
     features, labels = signs(5), [3, 1, 4, 1, 42]
     path = dumped(features, labels if dtype is list else np.array(labels, dtype), sizes=np.zeros((5, 2)))
-    got_features, got_labels, tracks = gtsrb.load(path)
+    got_features, got_labels, _, tracks = dataset.load(path)
     assert np.array_equal(got_features, features) and got_features.dtype == np.uint8
     assert got_labels.tolist() == labels and got_labels.dtype == np.int64
     assert tracks is None
@@ -56,7 +57,7 @@ ONE_HOT = np.eye(43)[[3, 1, 4, 1, 42]]
     ONE_HOT, ONE_HOT.astype(np.uint8), ONE_HOT.astype(bool), ONE_HOT.tolist(), list(ONE_HOT), ONE_HOT.astype(int).tolist(),
 ], ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')} {np.shape(labels)}")
 def test_labels_are_read_as_whole_floats_as_one_hot_rows_and_as_a_column(labels):
-    read = gtsrb.load(dumped(signs(5), labels)).labels
+    read = dataset.load(dumped(signs(5), labels)).labels
     assert read.tolist() == [3, 1, 4, 1, 42] and read.dtype == np.int64
 
 
@@ -65,7 +66,7 @@ def test_features_are_read_as_a_list_of_arrays(protocol):
     features = signs(5)
     for listed in (list(features), tuple(features)):
         Path("train.p").write_bytes(pickle.dumps({"features": listed, "labels": list(range(5))}, protocol))
-        read = gtsrb.load("train.p").features
+        read = dataset.load("train.p").features
         assert np.array_equal(read, features) and read.dtype == np.uint8
 
 
@@ -79,34 +80,34 @@ def test_photos_of_other_sizes_in_a_pickle_are_resized_as_files_are():
         rows.append(f"{i}.png;{i}")
     Path("photos.csv").write_text("\n".join(["Filename;ClassId", *rows]))
     for path in (dumped(pictures, list(range(5))), "photos.csv"):
-        assert np.array_equal(gtsrb.load(path).features, resized)
+        assert np.array_equal(dataset.load(path).features, resized)
     batch = RNG.integers(0, 256, (3, 48, 64, 3), np.uint8)
-    assert np.array_equal(gtsrb.load(dumped(batch, [0, 1, 2])).features,
+    assert np.array_equal(dataset.load(dumped(batch, [0, 1, 2])).features,
                           [np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS)) for photo in batch])
 
 
 def test_a_pickle_of_python_2_is_read():
     features, labels = signs(3), np.array([0, 1, 2])
     Path("train.p").write_bytes(python2.dump({"features": features, "labels": labels}))
-    assert np.array_equal(gtsrb.load("train.p")[0], features)
+    assert np.array_equal(dataset.load("train.p").features, features)
 
 
 def test_tracks_are_found_from_the_order_of_the_photos():
     for order in ({7: 2, 33: 23, 0: 1}, {33: 20}, {5: 1}):
         features, labels, tracks = in_gtsrbs_order(order)
-        assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
+        assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
 
 
 @pytest.mark.parametrize("missing", [[0], [17], [29], [30], [75], [89], [3, 4], [29, 30], [0, 89], [40, 70], [59, 90]])
 def test_tracks_are_found_when_a_class_lacks_one_photo_or_two(missing):
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in in_gtsrbs_order({0: 3, 1: 2}))
-    assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
+    assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
 
 
 def test_the_largest_class_may_lack_two_photos_but_a_larger_one_is_not_gtsrbs():
     features, labels, tracks = (np.delete(array, [700, 1500], axis=0) for array in in_gtsrbs_order({2: 76}))
-    assert np.array_equal(gtsrb.load(dumped(features[:-30], labels[:-30])).tracks, tracks[:-30])
-    assert gtsrb.load(dumped(features, labels)).tracks is None
+    assert np.array_equal(dataset.load(dumped(features[:-30], labels[:-30])).tracks, tracks[:-30])
+    assert dataset.load(dumped(features, labels)).tracks is None
 
 
 @pytest.mark.parametrize("missing", [[5], [35], [65], [5, 35], [5, 80], [35, 36], [60]])
@@ -121,7 +122,7 @@ def test_the_last_photo_of_a_track_stays_in_it_even_if_it_is_more_like_the_next_
     step = np.abs(np.diff(features.astype(int), axis=0)).mean(axis=(1, 2, 3))
     assert step[58] > 1.1 * step[59]
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in (features, labels, tracks))
-    assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
+    assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
 
 
 @pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "shuffled, two missing", "three missing"])
@@ -130,7 +131,7 @@ def test_no_tracks_are_claimed_when_the_order_does_not_support_them(spoil):
     within = np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]
     order = {"shuffled": RNG.permutation(180), "three missing": np.arange(3, 180),
              "shuffled within the classes": within, "shuffled, two missing": within[2:]}[spoil]
-    assert gtsrb.load(dumped(features[order], labels[order]))[2] is None
+    assert dataset.load(dumped(features[order], labels[order])).tracks is None
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def authors_copy():
 @pytest.mark.parametrize("folder", ["unpacked", "unpacked/GTSRB", "unpacked/GTSRB/Final_Training",
                                     "unpacked/GTSRB/Final_Training/Images"])
 def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors_copy, folder):
-    features, labels, tracks = gtsrb.load(folder)
+    features, labels, _, tracks = dataset.load(folder)
     assert labels.tolist() == [0] * 6 + [14] * 3
     assert tracks.tolist() == [0] * 3 + [1] * 3 + [14000] * 3
     assert features.shape == (9, 32, 32, 3)
@@ -152,13 +153,13 @@ def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors
 
 
 def test_the_photos_of_one_class_are_read(authors_copy):
-    assert gtsrb.load("unpacked/GTSRB/Final_Training/Images/00014").tracks.tolist() == [14000] * 3
+    assert dataset.load("unpacked/GTSRB/Final_Training/Images/00014").tracks.tolist() == [14000] * 3
 
 
 def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
     os.remove("unpacked/GTSRB/Final_Training/Images/00014/GT-00014.csv")
     with pytest.raises(BadInput, match="GT-00014.csv does not exist"):
-        gtsrb.load("unpacked")
+        dataset.load("unpacked")
 
 
 @pytest.mark.parametrize("place", ["", "GTSRB", "GTSRB/Final_Test", "GTSRB/Final_Test/Images"])
@@ -166,7 +167,7 @@ def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
 def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive(authors_copy, place, by):
     csv = Path("unpacked-test/GT-final_test.csv").rename(Path("unpacked-test", place, "GT-final_test.csv"))
     path = csv if by == "csv" else "unpacked-test"
-    features, labels, tracks = gtsrb.load(path, "test")
+    features, labels, _, tracks = dataset.load(path, "test")
     assert labels.tolist() == [40, 41, 42] and tracks is None
     assert features[:, 0, 0].tolist() == [[200, 0, 0], [200, 1, 1], [200, 2, 2]]
 
@@ -174,7 +175,7 @@ def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive
 def test_test_photos_without_labels_are_refused_with_advice_where_to_get_them(authors_copy):
     os.remove("unpacked-test/GT-final_test.csv")
     with pytest.raises(BadInput, match="GT-final_test.test.csv has no column ClassId: .*GTSRB_Final_Test_GT.zip"):
-        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images", "test")
+        dataset.load("unpacked-test/GTSRB/Final_Test/Images", "test")
 
 
 @pytest.fixture
@@ -183,25 +184,25 @@ def kaggles_copy():
 
 
 def test_kaggles_copy_is_read(kaggles_copy):
-    features, labels, tracks = gtsrb.load("kaggle")
+    features, labels, _, tracks = dataset.load("kaggle")
     assert labels.tolist() == [3, 3, 20, 20] and tracks.tolist() == [3007, 3007, 20007, 20007]
     assert features[:, 9, 9].tolist() == [[3, 7, 0], [3, 7, 1], [20, 7, 0], [20, 7, 1]]
     for path, part in (("kaggle", "test"), ("kaggle/Test.csv", "test"), ("kaggle/Test.csv", "train")):
-        features, labels, tracks = gtsrb.load(path, part)
+        features, labels, _, tracks = dataset.load(path, part)
         assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [200, 0, 0]
 
 
 def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
     os.makedirs("labels")
     os.rename("unpacked-test/GT-final_test.csv", "labels/GT-final_test.csv")
-    training = gtsrb.load(zipped("unpacked", gtsrb.TRAIN_ZIP))
-    for ours, theirs in zip(training, gtsrb.load("unpacked")):
+    training = dataset.load(zipped("unpacked", gtsrb.TRAIN_ZIP))
+    for ours, theirs in zip(training, dataset.load("unpacked")):
         assert np.array_equal(ours, theirs)
     zipped("unpacked-test", gtsrb.TEST_ZIP)
     with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip does not exist"):
-        gtsrb.load(gtsrb.TEST_ZIP, "test")
+        dataset.load(gtsrb.TEST_ZIP, "test")
     zipped("labels", gtsrb.TEST_LABELS_ZIP)
-    test = gtsrb.load(gtsrb.TEST_ZIP, "test")
+    test = dataset.load(gtsrb.TEST_ZIP, "test")
     assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 1].tolist() == [0, 1, 2]
 
 
@@ -210,13 +211,13 @@ def test_a_damaged_archive_is_refused_in_one_sentence(authors_copy):
     for start in range(0, len(whole), 97):
         Path("photos.zip").write_bytes(whole[:start] + bytes(30) + whole[start + 30:])
         try:
-            gtsrb.load("photos.zip")
+            dataset.load("photos.zip")
         except BadInput as error:
             assert "photos.zip" in str(error) and len(str(error)) < 300
     for length in range(1, len(whole), 97):
         Path("photos.zip").write_bytes(whole[:length])
         with pytest.raises(BadInput, match="photos.zip"):
-            gtsrb.load("photos.zip")
+            dataset.load("photos.zip")
 
 
 def test_checking_an_archive_finds_one_wrong_byte_in_a_photo():
@@ -232,7 +233,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked():
     with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("Final_Training/Images/00000/GT-00000.csv", bytes(50_000_000))
     with pytest.raises(BadInput, match="50,000,000 bytes"):
-        gtsrb.load("bomb.zip")
+        dataset.load("bomb.zip")
 
 
 def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
@@ -240,14 +241,14 @@ def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
         with zipfile.ZipFile("photos.zip", "w", method) as archive:
             archive.writestr("train.p", b"photos")
         with pytest.raises(BadInput, match="photos.zip is encrypted or compressed in an unusual way: unpack it"):
-            gtsrb.load("photos.zip")
+            dataset.load("photos.zip")
     zipped("kaggle", "photos.zip")
     data = bytearray(Path("photos.zip").read_bytes())
     entry = data.index(b"PK\1\2")
     data[entry + 8] |= 1  # encrypted
     Path("photos.zip").write_bytes(data)
     with pytest.raises(BadInput, match="photos.zip is encrypted"):
-        gtsrb.load("photos.zip")
+        dataset.load("photos.zip")
 
 
 def test_a_pickle_in_a_zip_may_be_larger_than_a_photo_but_not_without_limit():
@@ -255,12 +256,12 @@ def test_a_pickle_in_a_zip_may_be_larger_than_a_photo_but_not_without_limit():
     features = np.zeros((4000, 32, 32, 3), np.uint8)
     features[:, 0, 0, 0] = RNG.integers(0, 256, 4000)
     dumped(features, np.zeros(4000, int), "course/train.p")
-    assert np.array_equal(gtsrb.load(zipped("course", "course.zip")).features, features)
+    assert np.array_equal(dataset.load(zipped("course", "course.zip")).features, features)
     with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("train.p", "w") as file:
         for _ in range(300):
             file.write(bytes(1_000_000))
     with pytest.raises(BadInput, match="bomb.zip holds a file of 300,000,000 bytes, train.p, larger than any of GTSRB's"):
-        gtsrb.load("bomb.zip")
+        dataset.load("bomb.zip")
 
 
 @pytest.mark.parametrize("method, claimed", [(zipfile.ZIP_STORED, 18), (zipfile.ZIP_DEFLATED, 22)])  # both sizes, or one
@@ -274,7 +275,7 @@ def test_a_pickle_that_is_smaller_than_its_zip_file_says_takes_no_memory_and_is_
     Path("train.zip").write_bytes(data)
     tracemalloc.start()
     with pytest.raises(BadInput, match="^train.zip.* is damaged"):
-        gtsrb.load("train.zip")
+        dataset.load("train.zip")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -288,7 +289,7 @@ def test_a_name_in_a_zip_that_is_not_the_utf_8_it_is_said_to_be_is_refused_in_on
     name = data.index("\xe9".encode(), data.index(header))
     data[name:name + 2] = b"\xff\xfe"
     Path("photos.zip").write_bytes(data)
-    for read in (gtsrb.check_zip, gtsrb.load):
+    for read in (gtsrb.check_zip, dataset.load):
         with pytest.raises(BadInput, match="^photos.zip (is damaged or cut short|has no training photos)"):
             read("photos.zip")
 
@@ -300,22 +301,22 @@ def test_a_zip_whose_files_would_begin_before_it_is_refused_in_one_sentence():
     start = data.index(b"PK\5\6") + 16  # where the directory is said to be
     data[start:start + 4] = (int.from_bytes(data[start:start + 4], "little") + 5000).to_bytes(4, "little")
     Path("photos.zip").write_bytes(data)
-    for read in (gtsrb.check_zip, gtsrb.load):
+    for read in (gtsrb.check_zip, dataset.load):
         with pytest.raises(BadInput, match="^photos.zip is damaged"):
             read("photos.zip")
 
 
 def test_test_photos_among_the_training_photos_are_refused_from_one_percent_and_told_below(capsys):
-    training = gtsrb.Photos(signs(40), np.zeros(40, int), None)
+    training = Photos(signs(40), np.zeros(40, int), gtsrb.sign_names(), None)
     for count, shared, refused in ((100, 1, True), (101, 1, False), (250, 3, True), (250, 2, False), (1, 1, True)):
         features = np.concatenate([signs(count - shared), training.features[7:7 + shared]])
-        test = gtsrb.Photos(features, np.zeros(count, int), None)
+        test = Photos(features, np.zeros(count, int), gtsrb.sign_names(), None)
         sentence = f"test.p: {shared} of its {count} photos are byte for byte among the training photos"
         if refused:
             with pytest.raises(BadInput, match=sentence):
-                gtsrb.check_apart(test, "test.p", training)
+                splits.check_apart(test, "test.p", training)
         else:
-            gtsrb.check_apart(test, "test.p", training)
+            splits.check_apart(test, "test.p", training)
         assert capsys.readouterr().err == (f"{sentence}.\n" if shared and not refused else "")
 
 
@@ -345,7 +346,7 @@ def edit(path, old, new):
 def test_a_damaged_folder_is_refused_in_one_sentence_that_names_the_file(kaggles_copy, spoil, sentence):
     path = spoil()
     with pytest.raises(BadInput, match=sentence):
-        gtsrb.load(path)
+        dataset.load(path)
 
 
 def ragged(*arrays):
@@ -408,7 +409,7 @@ def test_a_bad_pickle_is_refused_in_one_sentence_that_names_it(bad):
     make, sentence = BAD[bad]
     path = make()
     with pytest.raises(BadInput, match=sentence) as refusal:
-        gtsrb.load(path)
+        dataset.load(path)
     assert path in str(refusal.value) and "\n" not in str(refusal.value)
     assert not Path("pwned").exists()
 
@@ -421,7 +422,7 @@ def test_auto_is_train_p_and_the_error_says_where_to_put_it():
 
 
 def test_the_split_is_the_labs():
-    training, validation = gtsrb.random_split(39209)
+    training, validation = splits.random_split(39209)
     assert (len(training), len(validation)) == (26270, 12939)  # as in the original lab's notebook and in scikit-learn
     assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(39209))
     order = np.random.RandomState(0).permutation(39209)
@@ -434,7 +435,7 @@ def track_numbers(tracks_of_classes, frames=30):
 
 def test_the_split_by_tracks_holds_out_a_third_of_each_classs_tracks_and_at_least_one():
     tracks = track_numbers({0: 2, 3: 4, 14: 5, 40: 30})
-    _, validation = gtsrb.track_split(tracks, "train.p")
+    _, validation = splits.track_split(tracks, "train.p")
     held_out = np.unique(tracks[validation])
     assert [np.sum(held_out // 1000 == label) for label in (0, 3, 14, 40)] == [1, 1, 2, 10]
     assert not np.array_equal(held_out[-10:] % 1000, np.arange(10))  # not simply the first ones
@@ -442,7 +443,7 @@ def test_the_split_by_tracks_holds_out_a_third_of_each_classs_tracks_and_at_leas
 
 def test_no_track_is_on_both_sides_of_the_split_by_tracks_and_every_photo_is_on_one():
     tracks = RNG.permutation(track_numbers({0: 7, 1: 8, 33: 20})[1:])  # in any order, and one track shorter
-    training, validation = gtsrb.track_split(tracks, "train.p")
+    training, validation = splits.track_split(tracks, "train.p")
     assert training.dtype == validation.dtype == np.int64
     assert not set(tracks[training]) & set(tracks[validation])
     assert np.array_equal(np.sort(np.r_[training, validation]), np.arange(len(tracks)))
@@ -451,17 +452,17 @@ def test_no_track_is_on_both_sides_of_the_split_by_tracks_and_every_photo_is_on_
 
 def test_the_split_by_tracks_is_always_the_same_whatever_was_drawn_before():
     tracks = track_numbers({0: 7, 1: 8})
-    first = gtsrb.track_split(tracks, "train.p")
+    first = splits.track_split(tracks, "train.p")
     np.random.random(5)
-    for once, again in zip(first, gtsrb.track_split(tracks, "train.p")):
+    for once, again in zip(first, splits.track_split(tracks, "train.p")):
         assert np.array_equal(once, again)
 
 
 def test_tracks_that_cannot_be_split_are_refused_in_one_sentence():
     with pytest.raises(BadInput, match="^train.p has only one track of class 7, .*use --split random$"):
-        gtsrb.track_split(track_numbers({3: 4, 7: 1, 8: 2}), "train.p")
+        splits.track_split(track_numbers({3: 4, 7: 1, 8: 2}), "train.p")
     with pytest.raises(BadInput, match="^train.p: no tracks found .*use --split random$"):
-        gtsrb.track_split(None, "train.p")
+        splits.track_split(None, "train.p")
 
 
 def test_there_are_43_names_as_in_signnames_csv():
@@ -476,6 +477,6 @@ def test_arrays_in_fortran_order_hold_the_same_photos():
     photos = []
     for order in (np.ascontiguousarray, np.asfortranarray):
         Path("train.p").write_bytes(pickle.dumps({"features": order(features), "labels": [0, 1, 2]}))
-        photos.append(gtsrb.load("train.p"))
+        photos.append(dataset.load("train.p"))
     assert np.array_equal(photos[0].features, photos[1].features)
-    assert gtsrb.identity(photos[0], Path("train.p")) == gtsrb.identity(photos[1], Path("train.p"))
+    assert splits.identity(photos[0], Path("train.p")) == splits.identity(photos[1], Path("train.p"))

@@ -48,7 +48,7 @@ class Network:
 def computed(folder="cache", right=RIGHT, features=FEATURES, network=NETWORK, **arguments):
     """The starts of the batches that kept_features.fc7 computes; all of fc7 must be `right`."""
     stand_in = Network(features)
-    assert np.array_equal(kept_features.fc7(stand_in, features, folder, network, **arguments), right)
+    assert np.array_equal(kept_features.outputs(stand_in, features, folder, network, **arguments), right)
     return stand_in.starts
 
 
@@ -64,7 +64,7 @@ def test_a_second_training_computes_nothing_and_prints_nothing(capsys):
 
 
 def test_the_answer_is_a_plain_npy_file_mapped_read_only():
-    answer = kept_features.fc7(Network(), FEATURES, "new/cache", NETWORK)
+    answer = kept_features.outputs(Network(), FEATURES, "new/cache", NETWORK)
     assert isinstance(answer, np.memmap) and not answer.flags.writeable and answer.dtype == np.float32
     path, = Path("new/cache").glob("*.npy")
     assert np.array_equal(np.load(path, mmap_mode="r"), RIGHT)
@@ -161,7 +161,7 @@ def test_what_else_is_kept_is_named_once_with_its_size_and_left_alone(capsys):
 
 def test_features_with_equal_bytes_but_another_shape_have_another_key():
     flat = FEATURES.reshape(400, 16, 64, 3)
-    assert kept_features._key(flat, NETWORK) != kept_features._key(FEATURES, NETWORK)
+    assert kept_features._key(flat, NETWORK) != kept_features._key(FEATURES, NETWORK, kept_features.KEPT["fc7"])
 
 
 def flip(path, offset):
@@ -180,7 +180,7 @@ def swap_batches():
 
 
 def take_another_networks(*suffixes):
-    kept_features.fc7(lambda batch: project(batch) + 1, FEATURES, "other", "1" * 64)
+    kept_features.outputs(lambda batch: project(batch) + 1, FEATURES, "other", "1" * 64)
     for suffix in suffixes:
         shutil.copy(next(Path("other").glob("*" + suffix)), stored(suffix))
 
@@ -219,9 +219,9 @@ def test_only_damaged_batches_are_computed_again_and_a_notice_says_so(damage, ag
 def test_a_batch_cut_short_does_not_match_even_if_the_buffer_already_holds_it():
     computed()
     os.truncate(stored(), LAST)
-    key = kept_features._key(FEATURES, NETWORK)
-    assert not kept_features._read(np.array(RIGHT[384:], order="C"), 384, stored(), key)
-    assert kept_features._read(np.zeros((128, 4096), np.float32), 256, stored(), key)
+    key = kept_features._key(FEATURES, NETWORK, kept_features.KEPT["fc7"])
+    assert not kept_features._read(np.array(RIGHT[384:], order="C"), 384, stored(), key, kept_features.KEPT["fc7"])
+    assert kept_features._read(np.zeros((128, 4096), np.float32), 256, stored(), key, kept_features.KEPT["fc7"])
 
 
 def test_a_batch_that_the_disk_cannot_read_is_computed_again(monkeypatch):
@@ -249,7 +249,7 @@ def test_the_progress_bar_counts_photos_and_starts_with_those_already_computed(m
 def test_an_interrupted_extraction_resumes_at_its_batch_with_the_same_boundaries(k, capsys):
     network = Network(interrupt=BATCHES[k])
     with pytest.raises(KeyboardInterrupt):
-        kept_features.fc7(network, FEATURES, "cache", NETWORK)
+        kept_features.outputs(network, FEATURES, "cache", NETWORK)
     assert network.starts == BATCHES[:k]
     assert computed() == BATCHES[k:]
     assert f"incomplete: {k} of 4 batches are done" in capsys.readouterr().err
@@ -264,7 +264,7 @@ def test_fc7_that_is_not_finite_is_refused_and_never_stored():
 
     for folder in ("cache", None):
         with pytest.raises(files.BadInput, match="fc7 contains NaN or infinite values: the weights are far too large"):
-            kept_features.fc7(broken, FEATURES, folder, NETWORK)
+            kept_features.outputs(broken, FEATURES, folder, NETWORK)
     assert computed() == BATCHES[2:]
 
 
@@ -319,7 +319,7 @@ def test_a_write_cut_short_is_reported_as_a_full_disk(monkeypatch, capsys):
 
 def test_on_a_full_disk_the_batches_of_an_earlier_run_are_reused(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
-        kept_features.fc7(Network(interrupt=256), FEATURES, "cache", NETWORK)
+        kept_features.outputs(Network(interrupt=256), FEATURES, "cache", NETWORK)
     failing(monkeypatch, "write", errno.ENOSPC, 1)
     assert computed() == BATCHES[2:]
     assert os.listdir("cache") == []
@@ -339,7 +339,7 @@ def read_only(monkeypatch):
 def test_a_read_only_folder_is_used_if_it_has_all_batches(read_only, capsys):
     computed()
     read_only()
-    answer = kept_features.fc7(None, FEATURES, "cache", NETWORK)
+    answer = kept_features.outputs(None, FEATURES, "cache", NETWORK)
     assert isinstance(answer, np.memmap) and np.array_equal(answer, RIGHT)
     assert capsys.readouterr().err == ""
 
@@ -366,7 +366,7 @@ def slow(batch):
     print(network.starts[-1], flush=True)
     time.sleep({seconds})
     return rows
-assert np.array_equal(kept_features.fc7(slow, FEATURES, "cache", NETWORK), RIGHT)
+assert np.array_equal(kept_features.outputs(slow, FEATURES, "cache", NETWORK), RIGHT)
 """
 
 
@@ -403,7 +403,7 @@ def test_a_process_that_waits_for_files_that_are_then_deleted_makes_new_ones():
 
 
 def test_another_process_may_repair_a_mapped_file():
-    answer = kept_features.fc7(Network(), FEATURES, "cache", NETWORK)
+    answer = kept_features.outputs(Network(), FEATURES, "cache", NETWORK)
     flip(stored(), LAST)
     assert process("assert computed() == [384]").wait() == 0
     assert np.array_equal(answer, RIGHT)

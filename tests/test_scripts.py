@@ -24,7 +24,7 @@ import traffic_sign_inference
 import train_feature_extraction
 from caffe_classes import class_names
 from lab import command_line, files
-from lab.data import gtsrb
+from lab.data import gtsrb, splits
 from lab.network import new_layer, preprocessing, weights
 from lab.training import kept_features
 
@@ -143,7 +143,7 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
 
     parameters = [W.astype(np.float64), b.astype(np.float64)]
     m, v, step = [0, 0], [0, 0], 0
-    training, validation = gtsrb.random_split(60)
+    training, validation = splits.random_split(60)
 
     def softmax(rows):
         logits = x[rows] @ parameters[0] + parameters[1]

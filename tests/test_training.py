@@ -18,7 +18,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 import feature_extraction
 import train_feature_extraction
 from lab import files
-from lab.data import gtsrb
+from lab.data import gtsrb, tracks
 from lab.network import new_layer, weights
 from lab.training import checkpoints, finetuning, kept_features, plots, run
 
@@ -302,7 +302,7 @@ def test_the_next_run_deletes_what_a_killed_save_has_left(moment, call, uninterr
 
 
 def test_split_track_holds_out_whole_tracks(call, monkeypatch):
-    monkeypatch.setattr(gtsrb, "FRAMES", 4)
+    monkeypatch.setattr(tracks, "FRAMES", 4)
     rng = np.random.default_rng(0)
     signs = rng.integers(0, 256, (6, 1, 4, 4, 3)).repeat(8, axis=2).repeat(8, axis=3)  # six signs, of two classes
     features = np.clip(signs + rng.integers(-3, 4, (6, 4, 32, 32, 3)), 0, 255).astype(np.uint8).reshape(24, 32, 32, 3)

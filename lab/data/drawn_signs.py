@@ -18,6 +18,7 @@ from scipy.special import erf
 
 from lab import command_line, files
 from lab.data import gtsrb, sign_templates
+from lab.data.record import Photos
 from lab.progress import progress
 
 COUNT = 250  # signs of each class in the scripts' training set
@@ -78,11 +79,11 @@ def main(arguments=None):
 
 
 def load():
-    """The signs that the lab trains on without photos: gtsrb.Photos with COUNT of each class. Says so on stderr."""
+    """The signs that the lab trains on without photos: Photos with COUNT of each class. Says so on stderr."""
     features, labels = render(COUNT, seed=0)
     files.notice(f"Training and validating on {len(labels)} signs that the lab draws, {COUNT} of each class: real photos are "
                  "harder.")
-    return gtsrb.Photos(features, labels, tracks=None)
+    return Photos(features, labels, gtsrb.sign_names(), tracks=None)
 
 
 def render(count_per_class, seed):

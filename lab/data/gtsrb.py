@@ -12,37 +12,29 @@ Each may be in a folder or in a zip file, which is not unpacked, and there also 
 import contextlib
 import csv
 import functools
-import hashlib
 import io
-import itertools
 import os
 import re
 import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional
 
 import numpy as np
 
-from lab import files, safe_pickle
-from lab.data import photos
+from lab import files
+from lab.data import photos, pickles
+from lab.data.names import CLASSES, sign_names
+from lab.data.record import Photos
 from lab.files import BadInput, DiskError, shorten
 from lab.progress import progress
 
-CLASSES = 43
 TRAIN_ZIP = "GTSRB_Final_Training_Images.zip"
 TEST_ZIP = "GTSRB_Final_Test_Images.zip"
 TEST_LABELS_ZIP = "GTSRB_Final_Test_GT.zip"
 TRAINING = ("train.p", TRAIN_ZIP)  # what "auto" looks for: the first that exists
 
-FRAMES = 30  # photos in a track: frames of one physical sign, filmed while driving towards it
-
-_MOST_TRACKS = 75  # in a class: class 2 has 75
-_MOST_MISSING = 2  # photos in a class: class 33 lacks one, and a copy may have lost one more
-
 _TRAINING_PHOTOS = 39_209
-_MOST_RESIZED = 300_000  # photos: 0.9 GB when they are 32x32, whatever little they take in the file
 
 _LARGEST_IN_ZIP = 10_000_000  # bytes: the authors' photos have up to 200,000, the csv files fewer than 3,000,000
 _LARGEST_PICKLE_IN_ZIP = 250_000_000  # bytes: train.p has 120 million, in old protocols 180 million
@@ -52,12 +44,6 @@ _FILES = {"train": ("train.p", "Train.csv"), "valid": ("valid.p",), "test": ("te
 _LISTS = {"train": ("000CC/GT-000CC.csv",), "valid": (), "test": ("GT-final_test.csv",)}  # the authors' and torchvision's
 # Where the authors' and torchvision's files of a part may be below a copy's folder.
 _PLACES = ("", "Images", "{part}", "{part}/Images", "GTSRB", "GTSRB/{part}", "GTSRB/{part}/Images")
-
-
-class Photos(NamedTuple):
-    features: np.ndarray  # uint8 [N, 32, 32, 3], RGB
-    labels: np.ndarray  # int64 [N], 0 to 42
-    tracks: Optional[np.ndarray]  # int64 [N], 1000 * label + number of the track in its class, or None if unknown
 
 
 class _Incomplete(Photos):
@@ -107,257 +93,9 @@ def _load(path, part):
         return _load_file(files.check(path.with_name("valid.p"), "GTSRB's validation photos") if part == "valid" else path)
 
 
-def split(data, how, path):
-    """Split `data`, Photos: the photos, and the indices of those for training and of those for validation, int64 arrays.
-
-    how: "random", the lab's split; "track"; or "given": then the photos of valid.p are added to the end of `data`, to
-        validate with.
-    path: the copy that the photos come from, as in `load`; None for drawn signs.
-
-    Raises BadInput for a single photo, for a valid.p that is not there or shares photos with `data`, or if `track_split`
-    raises it.
-    """
-    valid = path and _valid(path)
-    if how == "given":
-        if not valid:
-            raise BadInput(f"{path or 'builtin'} comes without a valid.p, on which --split given validates: use --split random "
-                           "or --split track")
-        given = load(path, "valid")
-        check_apart(given, valid, data)
-        rows = np.arange(len(data.labels) + len(given.labels))
-        data = Photos(np.concatenate([data.features, given.features]), np.concatenate([data.labels, given.labels]), None)
-        return data, rows[:-len(given.labels)], rows[-len(given.labels):]
-    if valid:
-        files.notice(f"{valid} is there and not used: --split given validates on it.")
-    if how == "track":
-        return data, *track_split(data.tracks, path or "builtin")
-    training, validation = random_split(len(data.labels))
-    if not len(training):
-        raise BadInput(f"{path} holds one photo, but training and validation need one each: use more photos")
-    if data.tracks is not None:
-        files.notice("The validation accuracy will be optimistic: the random split puts frames of the same track, near copies "
-                     "of one sign, on both sides. --split track holds out whole tracks.")
-    elif path:
-        files.notice("If these photos include several frames of one sign, as GTSRB's do, the accuracy of the random split is "
-                     "optimistic; their order does not show which frames belong together.")
-    return data, training, validation
-
-
-def random_split(count):
-    """The lab's split of `count` photos: indices of the training and of the validation photos, int64 arrays.
-
-    A third is held out at random, as by scikit-learn's train_test_split(test_size=0.33, random_state=0).
-    """
-    order = np.random.RandomState(0).permutation(count)
-    held_out = int(np.ceil(0.33 * count))
-    return order[held_out:], order[:held_out]
-
-
-def track_split(tracks, path):
-    """A split that keeps each track, that is, each physical sign, on one side: a third of each class's tracks held out.
-
-    tracks: int64 [N], 1000 * label + number of the track in its class, as in Photos, or None.
-    path: the source of the photos, for messages.
-
-    Of the n tracks of a class, max(1, round(n / 3)) are held out. One seeded generator draws them, class by class, so the
-    split is always the same. Returns the indices of the training and of the validation photos, ascending int64 arrays.
-    Raises BadInput if tracks is None or a class has only one track.
-    """
-    if tracks is None:
-        raise BadInput(f"{path}: no tracks found in the names or the order of the photos; use --split random")
-    random = np.random.RandomState(0)
-    held_out = []
-    for label in np.unique(tracks // 1000):
-        own = np.unique(tracks[tracks // 1000 == label])
-        if len(own) < 2:
-            raise BadInput(f"{path} has only one track of class {label}, but training and validation need one each: "
-                           "use --split random")
-        held_out += list(random.permutation(own)[:max(1, round(len(own) / 3))])
-    validation = np.isin(tracks, held_out)
-    return np.flatnonzero(~validation), np.flatnonzero(validation)
-
-
-def check_apart(held_out, name, training):
-    """Raise BadInput if 1% or more of the Photos `held_out` are byte for byte among those of `training`; tell of fewer.
-
-    name: where the photos `held_out` come from, for messages.
-    """
-    known = {hashlib.sha256(photo).digest() for photo in training.features}
-    shared = sum(hashlib.sha256(photo).digest() in known for photo in held_out.features)
-    count = len(held_out.features)
-    sentence = f"{name}: {shared:,} of its {count:,} photos are byte for byte among the training photos"
-    if 100 * shared >= count:
-        raise BadInput(f"{sentence}, so they only test what was memorised: name other photos")
-    if shared:
-        files.notice(f"{sentence}.")
-
-
-def identity(data, path, training=None):
-    """A fingerprint of `data`, Photos read from `path` (None for drawn signs): {"name", "sha256"}.
-
-    training: int64 [N], the rows to train on if the photos do not determine them, as with a given split.
-    """
-    digest = hashlib.sha256(data.features)
-    digest.update(data.labels)
-    if data.tracks is not None:  # they determine the split by tracks
-        digest.update(data.tracks)
-    if training is not None:
-        digest.update(training)
-    return {"name": path.name if path else "builtin", "sha256": digest.hexdigest()}
-
-
-def sign_names():
-    """The names of the 43 classes, in order, from signnames.csv."""
-    with (files.HERE / "signnames.csv").open(encoding="utf-8", newline="") as file:
-        return [row["SignName"] for row in csv.DictReader(file)]
-
-
 def _load_file(path):
     """The Photos in one file: a pickle, or a csv file, whose photos are beside it or where test photos are below it."""
-    return _load_photos([path], path.parent) if path.name.lower().endswith(".csv") else _load_pickle(path)
-
-
-def _load_pickle(path):
-    path = files.check(path, "GTSRB's photos")
-    size = None if isinstance(path, Path) else path.root.getinfo(path.at).file_size
-    with files.reading(path) as file:
-        data = safe_pickle.load(file, path, size)
-    if not isinstance(data, dict) or not {"features", "labels"} <= data.keys():
-        raise BadInput(f"{path} is not a GTSRB file like train.p: it holds no dict of features and labels")
-    features, labels = data["features"], data["labels"]
-    for name, value in (("features", features), ("labels", labels)):
-        if not (isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim):
-            raise BadInput(f"{path}: {name} must be an array or a list, not {_kind(value)}")
-    if len(features) != len(labels):
-        raise BadInput(f"{path} has {len(features)} features but {len(labels)} labels: get the file again")
-    if not len(labels):
-        raise BadInput(f"{path} holds no photos")
-    features, labels = _check_features(features, path), _check_labels(labels, path)
-    return Photos(features, labels, _tracks_in_order(features, labels))
-
-
-def _kind(value):
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-def _check_features(features, path):
-    """`features`, an array or a list of arrays, as uint8 [N, 32, 32, 3]; photos of other sizes are resized."""
-    if isinstance(features, np.ndarray):
-        _check_pixels(features, features.shape[1:], f"{path}: features")
-        if features.shape[1:] == (32, 32, 3):
-            return np.ascontiguousarray(features)
-    else:
-        for i, photo in enumerate(features):
-            if not isinstance(photo, np.ndarray):
-                raise BadInput(f"{path}: features[{i}] must be an array, uint8 [height, width, 3], not {_kind(photo)}")
-            _check_pixels(photo, photo.shape, f"{path}: features[{i}]")
-    if len(features) > _MOST_RESIZED:
-        raise BadInput(f"{path} has {len(features):,} photos, too many to resize: save them as uint8 [N, 32, 32, 3]")
-    signs = np.empty((len(features), 32, 32, 3), np.uint8)
-    for i, photo in enumerate(progress(features, "Resizing photos", unit="photo")):
-        signs[i] = photos.as_sign(photo)
-    return signs
-
-
-def _check_pixels(array, shape, name):
-    """Raise BadInput, beginning with `name`, unless `array` is uint8 and holds RGB photos, each of `shape`."""
-    if len(shape) == 2 or shape[2:] == (1,):
-        raise BadInput(f"{name} must be in colour, RGB photos [height, width, 3], not grey ones, {_kind(array)}: save the "
-                       "photos before they are made grey")
-    if array.dtype != np.uint8 and array.size:
-        low, high = float(array.min()), float(array.max())
-        advice = "multiply by 255 and round" if 0 <= low and high <= 1 else "save the photos before they are converted"
-        raise BadInput(f"{name} must be bytes, uint8 from 0 to 255, not {array.dtype} from {low:.4g} to {high:.4g}: {advice}")
-    if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < photos.SMALLEST:
-        raise BadInput(f"{name} must be RGB photos, uint8 [height, width, 3], of {photos.SMALLEST} pixels or more on each "
-                       f"side, not {_kind(array)}")
-
-
-def _check_labels(labels, path):
-    """`labels`, an array or a list of whole numbers [N], or [N, 1], or one-hot rows [N, 43], as int64 [N]."""
-    wanted = f"{path}: labels must be whole numbers [N] or one-hot rows [N, {CLASSES}]"
-    if not isinstance(labels, np.ndarray):
-        for i, label in enumerate(labels):
-            if not (_is_number(label) or _is_row(label)):
-                raise BadInput(f"{wanted}, but labels[{i}] is {_kind(label)}")
-        try:
-            labels = np.array(labels, np.float64)
-        except (OverflowError, ValueError, TypeError) as error:  # an enormous number; both numbers and rows
-            raise BadInput(f"{wanted}, from 0 to {CLASSES - 1}") from error
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    elif labels.ndim == 2 and labels.shape[1] == CLASSES:
-        wrong = np.flatnonzero(((labels != 0) & (labels != 1)).any(axis=1) | (np.count_nonzero(labels, axis=1) != 1))
-        if len(wrong):
-            raise BadInput(f"{path}: labels[{wrong[0]}] must be a one-hot row, a single 1 among zeros")
-        return labels.argmax(axis=1)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
-        raise BadInput(f"{wanted}, not {_kind(labels)}")
-    wrong = np.flatnonzero(~((labels >= 0) & (labels < CLASSES) & (labels == np.floor(labels))))
-    if len(wrong):
-        raise BadInput(f"{path}: labels[{wrong[0]}] is {labels[wrong[0]]:g}, but GTSRB's classes are 0 to {CLASSES - 1}")
-    return labels.astype(np.int64)
-
-
-def _is_number(label):
-    return isinstance(label, (int, float, np.number))
-
-
-def _is_row(label):
-    if isinstance(label, np.ndarray):
-        return label.shape in ((1,), (CLASSES,)) and label.dtype.kind in "iufb"
-    return isinstance(label, (list, tuple)) and len(label) in (1, CLASSES) and all(map(_is_number, label))
-
-
-def _tracks_in_order(features, labels):
-    """The tracks of photos in GTSRB's own order, class by class and track by track; None for any other order."""
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    if len(starts) != len(np.unique(labels)):
-        return None
-    tracks = np.empty_like(labels)
-    within, between = [], []
-    for start, end in zip(starts, [*starts[1:], len(labels)]):
-        step = _steps(features[start:end])
-        number = _track_numbers(step)
-        if number is None:
-            return None
-        tracks[start:end] = 1000 * labels[start] + number
-        within.extend(step[np.diff(number) == 0])
-        between.extend(step[np.diff(number) != 0])
-    # A shuffled class fits the lengths too, but then neighbours differ within tracks as much as between them.
-    return tracks if not between or np.mean(within) < np.mean(between) / 2 else None
-
-
-def _steps(features):
-    """How much photo i + 1 differs from photo i, float32 [N - 1]: the mean absolute difference of their pixels' logarithms.
-
-    Each photo's mean logarithm is subtracted first, which removes most of the effect of exposure. Without that, photos
-    of a dark sign hardly differ from each other, or from those of the next dark sign.
-    """
-    logarithms = np.log(np.arange(256, dtype=np.float32) + 10)  # + 10, or the noise of black pixels would count
-    photo = logarithms[features[:, ::2, ::2]].reshape(len(features), -1)
-    photo -= photo.mean(axis=1, keepdims=True)
-    return np.abs(np.diff(photo, axis=0)).mean(axis=1)
-
-
-def _track_numbers(step):
-    """The track of each photo of a class, 0, 0, ..., 1, 1, ..., given how much neighbours differ; None if unknown.
-
-    If photos are missing, the short tracks are chosen so that the ends of all tracks fall where neighbours differ most.
-    """
-    count = len(step) + 1
-    missing = -count % FRAMES
-    tracks = (count + missing) // FRAMES
-    if missing > _MOST_MISSING or tracks > _MOST_TRACKS:
-        return None
-    # The last photos of a track also differ much, because the sign is near. But the first photos of the next track are
-    # taken from far away and hardly differ. So a third of the next step is subtracted from each step. Tested on the first
-    # eight tracks of each GTSRB class with any one photo removed: 0.25 to 0.4 of the step finds all tracks, 0.2 or 0.45 not.
-    contrast = step - np.append(step[1:], 0) / 3
-    end = FRAMES * np.arange(1, tracks) - 1  # the last photo of each track except the last track, if none is missing
-    candidates = [end - np.sum([np.arange(1, tracks) > track for track in short], axis=0, dtype=int)
-                  for short in itertools.combinations_with_replacement(range(tracks), missing)]
-    return np.searchsorted(max(candidates, key=lambda end: contrast[end].sum()), np.arange(count))
+    return _load_photos([path], path.parent) if path.name.lower().endswith(".csv") else pickles.load(path)
 
 
 @contextlib.contextmanager
@@ -390,7 +128,7 @@ def _load_part(folder, part, path):
     return found[0][1]()
 
 
-def _valid(path):
+def valid(path):
     """Where valid.p is, as a str: in the copy `path`, or beside it if that is one pickle; None if there is none."""
     with _opened(path) as folder:
         if folder is not None:
@@ -547,7 +285,8 @@ def _load_photos(csv_files, folder=None):
     if not read:
         raise BadInput(f"{csv_files[0]} lists no photo that can be used: {bad[0]}")
     labels, tracks = (np.array(column, object) for column in list(zip(*read))[1:])
-    data = Photos(features[:len(read)], labels.astype(np.int64), None if None in tracks else tracks.astype(np.int64))
+    data = Photos(features[:len(read)], labels.astype(np.int64), sign_names(),
+                  None if None in tracks else tracks.astype(np.int64))
     if bad:
         data = _Incomplete(*data)
         data.bad = bad

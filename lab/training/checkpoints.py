@@ -33,7 +33,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from lab import files, locks
-from lab.data import gtsrb
+from lab.data import names
 from lab.files import BadInput
 from lab.network import new_layer, variables, weights
 from lab.network.cuts import CUTS
@@ -67,7 +67,7 @@ def read(folder):
             raise BadInput(f"{manifest} was written by a later version of the lab: use that version, or another --model")
         if state["format"] < 3:
             state["settings"] = _BEFORE_FORMAT_3 | state["settings"]
-            state |= {"class_names": gtsrb.sign_names(), "best": None}
+            state |= {"class_names": names.sign_names(), "best": None}
         if not _is_complete(state):
             raise ValueError
     except OSError as error:
@@ -161,7 +161,7 @@ def new_state(settings, frozen, finetuned, data, weights, class_names):
     """The state before the first step.
 
     settings: from options.settings, a dict of what JSON holds. frozen, finetuned: how many epochs of each stage there will be.
-    data, weights: from gtsrb.identity and weights.identity. class_names: a list of str.
+    data, weights: from splits.identity and weights.identity. class_names: a list of str.
     """
     return {"format": FORMAT, "checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
             "epochs": {"frozen": frozen, "finetuned": finetuned}, "settings": settings, "data": data,

@@ -12,7 +12,7 @@ _WORST_SHOWN = 5  # confusions in a description
 _NAME = 31  # characters of a name in the table, so that two columns stay under 100 characters
 
 
-def report(logits, labels):
+def report(logits, labels, class_names=None):
     """Measure `logits`, float32 [N, 43], against `labels`, int64 [N], N > 0, and return a dict that is ready for JSON:
 
         {"photos": 12630, "loss": 1.4, "accuracy": 0.67, "top5_accuracy": 0.9,

@@ -6,7 +6,6 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from lab import files, locks
-from lab.data import gtsrb
 from lab.files import BadInput
 from lab.network import new_layer, variables
 from lab.network.fast_layers import strided_conv
@@ -19,8 +18,9 @@ def save(folder, model, state, AlexNet, weights):
 
     AlexNet: the function in alexnet.py. weights: the weights that the model was trained on, as returned by weights.load.
 
-    The signature "serving_default" takes `images`, uint8 [N, 32, 32, 3] in RGB, and returns `probabilities`, float32 [N, 43]
-    in the order of the classes, and of the most probable class `class_ids`, int64 [N], and `names`, strings [N].
+    The signature "serving_default" takes `images`, uint8 [N, size, size, 3] in RGB, where the size is the model's, 32 or 227,
+    and returns `probabilities`, float32 [N, C] in the order of the classes, and of the most probable class `class_ids`, int64
+    [N], and `names`, strings [N].
 
     The folder appears when it is complete. Raises BadInput when it cannot be written.
     """
@@ -32,14 +32,17 @@ def save(folder, model, state, AlexNet, weights):
         raise BadInput(f"another process is exporting to {folder}: wait until it ends, or name another folder with --export")
 
     with locks.locked(folder.with_name(f"{folder.name}.lock"), busy), tf.Graph().as_default(), tf.Session() as session:
-        images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
+        settings = state["settings"]
+        size = settings["size"]
+        images = tf.placeholder(tf.uint8, [None, size, size, 3], name="images")
         with variables.without_python():  # a server has none
             resized = tf.image.resize_images(subtract_mean(images), (227, 227))
-            fc7 = AlexNet(resized, feature_extract=True, weights=weights, conv1=strided_conv)
-            logits = new_layer.build(fc7, gtsrb.CLASSES)
+            fc7 = AlexNet(resized, feature_extract=settings["layer"], weights=weights, conv1=strided_conv)
+            logits = new_layer.build(new_layer.as_kept(fc7, settings["layer"]), len(state["class_names"]),
+                                     hidden=settings["hidden"])
         probabilities = tf.nn.softmax(logits, name="probabilities")
         class_ids = tf.argmax(probabilities, axis=1, name="class_ids")
-        names = tf.gather(tf.constant(gtsrb.sign_names()), class_ids, name="names")
+        names = tf.gather(tf.constant(state["class_names"]), class_ids, name="names")
 
         for variable in tf.trainable_variables("alexnet/"):
             _, layer, kind = variable.op.name.split("/")

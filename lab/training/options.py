@@ -5,8 +5,13 @@ import re
 from pathlib import Path
 
 from lab import command_line, files
+from lab.files import BadInput
 from lab.network.cuts import CUTS
 from lab.network.weights import SHAPES
+
+# The options that follow the model when it is resumed, and their defaults: those of the lab. The default of dropout depends.
+DEFAULTS = {"layer": "fc7", "hidden": [], "dropout": None, "decay": "none", "class_weights": "none", "keep": "last",
+            "finetune_from": "conv1"}
 
 
 def parse(arguments=None):
@@ -54,10 +59,10 @@ def parse(arguments=None):
                              "without any option for training, that of --model; it computes in float32")
 
     group = parser.add_argument_group("the new layer")
-    group.add_argument("--layer", choices=CUTS, default="fc7",
+    group.add_argument("--layer", choices=CUTS,
                        help="the layer of AlexNet that the new one follows: fc7 (default), as in the lab; pool5, before the "
                             "layers that know ImageNet's classes, is often better for photos that are unlike ImageNet's")
-    group.add_argument("--hidden", type=_sizes, default=[], metavar="N[,N...]",
+    group.add_argument("--hidden", type=_sizes, metavar="N[,N...]",
                        help="a small feedforward network instead of one layer: hidden layers of these sizes come first, as in "
                             "512 or 512,256; 0 (default): none")
     group.add_argument("--dropout", type=_fraction, metavar="P",
@@ -73,11 +78,11 @@ def parse(arguments=None):
     group.add_argument("--learning-rate", type=command_line.rate, default=0.001, metavar="X",
                        help="Adam's learning rate for the new layer (default: 0.001)")
 
-    group.add_argument("--decay", choices=["none", "cosine"], default="none",
+    group.add_argument("--decay", choices=["none", "cosine"],
                        help="cosine: let the learning rate fall to zero over the epochs, along half a cosine (default: none)")
-    group.add_argument("--class-weights", choices=["none", "balanced"], default="none",
+    group.add_argument("--class-weights", choices=["none", "balanced"],
                        help="balanced: photos of rare classes count for more, so that each class counts the same (default: none)")
-    group.add_argument("--keep", choices=["last", "best"], default="last",
+    group.add_argument("--keep", choices=["last", "best"],
                        help="which epoch's layer answers in the end: the last (default), or the one with the lowest validation "
                             "loss")
     group.add_argument("--patience", type=command_line.whole_number(1), metavar="N",
@@ -86,7 +91,7 @@ def parse(arguments=None):
     group = parser.add_argument_group("finetuning, the lab's second method")
     group.add_argument("--finetune", action="store_true",
                        help="after the frozen epochs train all of AlexNet too, end to end: slow, and far better")
-    group.add_argument("--finetune-from", choices=list(SHAPES)[:-1], default="conv1", metavar="|".join(list(SHAPES)[:-1]),
+    group.add_argument("--finetune-from", choices=list(SHAPES)[:-1], metavar="|".join(list(SHAPES)[:-1]),
                        help="finetune only the layers from this one on (default: conv1, all)")
     group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
                        help="number of passes over the training photos while finetuning (default: 4)")
@@ -102,11 +107,6 @@ def parse(arguments=None):
         parser.error("--resume resumes a training and --overwrite replaces it: choose one of them")
     if args.finetune and args.precision != "float32":
         parser.error("--finetune trains AlexNet, for which bfloat16 is too coarse: drop --precision")
-    if args.dropout is not None and not args.hidden:
-        parser.error("--dropout is for hidden layers: give --hidden too")
-    args.dropout = (0.5 if args.dropout is None else args.dropout) if args.hidden else 0.0
-    if args.finetune_from > args.layer.replace("pool", "conv"):  # the names of the layers are in alphabetical order
-        parser.error(f"--finetune-from {args.finetune_from} lies behind --layer {args.layer}: name a layer up to that one")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: choose one of them")
     args.cache = None if args.no_cache else Path(args.cache or Path(args.model).parent / "cache")
@@ -119,13 +119,30 @@ def parse(arguments=None):
     return args
 
 
+def complete(args, state):
+    """Set the options in `args` that were not given: to those of the model with `state` (checkpoints.read), which is resumed;
+    to the defaults if that is None. The size and the split stay None, which means that they depend on the photos.
+
+    Raises BadInput for options that do not fit together.
+    """
+    before = state["settings"] if state else DEFAULTS
+    for name in (*DEFAULTS, "size", "split"):
+        if getattr(args, name) is None:
+            setattr(args, name, before.get(name))
+    if args.dropout is None:
+        args.dropout = 0.5 if args.hidden else 0.0
+    if args.dropout and not args.hidden:
+        raise BadInput("--dropout is for hidden layers: give --hidden too")
+    if args.finetune_from > args.layer.replace("pool", "conv"):  # in alphabetical order, as the layers' names are
+        raise BadInput(f"--finetune-from {args.finetune_from} lies behind --layer {args.layer}: name a layer up to that one")
+
+
 def settings(args):
     """The options that decide what is trained, which must be the same when training resumes: {name: what JSON holds}.
 
     The page adds "split" and "size", whose defaults depend on the photos.
     """
-    names = ["layer", "hidden", "dropout", "batch_size", "seed", "learning_rate", "decay", "class_weights", "keep", "patience",
-             "precision", "finetune_from"]
+    names = [*DEFAULTS, "patience", "batch_size", "seed", "learning_rate", "precision"]
     if args.finetune:
         names += ["finetune_batch_size", "pretrained_learning_rate"]
     return {name: getattr(args, name) for name in names}

@@ -6,7 +6,7 @@ from lab import command_line, files
 from lab.training import evaluation, plots
 
 
-def show(folder, history, answers):
+def show(folder, history, answers, class_names=None):
     """Print the results, and write them and draw them into the model folder `folder`.
 
     history: the epochs, as in the state of checkpoints.read.

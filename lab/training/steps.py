@@ -4,7 +4,7 @@ import math
 
 import tensorflow.compat.v1 as tf
 
-from lab.network import new_layer, variables
+from lab.network import cuts, new_layer, variables
 
 DROPOUT = 0.5  # of fc6 and fc7, the rate with which AlexNet was trained
 PACE = 0.5  # by which both learning rates are multiplied after each epoch of finetuning
@@ -13,22 +13,36 @@ _SEEDS = {f"dropout{i}": i << 27 for i in range(1, 6)} | {"dropout6": 0, "dropou
 
 
 class Steps:
-    """The training steps of `stage`, "frozen" or "finetuned", in the current graph.
-
-    settings: those of the run, as in lab.training.options.settings. epochs: how many this stage has.
+    """The training steps of a `stage`, "frozen" or "finetuned", of `run` (run.Run) in the current graph.
 
     pace: a float32 tensor [], by which the learning rates are multiplied.
     """
 
-    def __init__(self, stage, settings, epochs):
-        self._stage, self._settings, self._epochs = stage, settings, epochs
+    def __init__(self, run, stage):
+        self._stage, self._settings, self._epochs = stage, run.state["settings"], run.state["epochs"][stage]
         self.pace = tf.placeholder_with_default(1.0, [], name="pace")
         self._training = tf.placeholder_with_default(0.0, [], name="training")
         self._dropout_seed = tf.placeholder_with_default([0, 0], [2], name="dropout_seed")
 
     def dropout(self, features, name, rate=DROPOUT):
-        """Dropout for `AlexNet` and `new_layer.build`. It changes nothing unless `feed` says so: not in validation."""
+        """The dropout that `AlexNet` takes. It changes nothing unless `feed` says so: not in validation."""
         return dropout(features, rate * self._training, self._dropout_seed + [0, _SEEDS[name]], name)
+
+    def hidden_dropout(self, features, name):
+        """The dropout that `new_layer.build` takes, with the rate that the user has chosen."""
+        return self.dropout(features, name, self._settings["dropout"])
+
+    def unchanging(self):
+        """While finetuning: the output of the last layer below those that are trained, and its name in lab.network.cuts.KEPT.
+
+        Both are None if something random lies below it, or if it lies so low that keeping its output would not pay off.
+        """
+        name = cuts.BELOW.get(self._settings["finetune_from"])
+        return (tf.get_default_graph().get_tensor_by_name(f"alexnet/{name}:0") if name else None), name
+
+    def learned(self):
+        """The variables that training changes, with the optimizer's slots for them."""
+        return variables.changing(self._settings["finetune_from"] if self._stage == "finetuned" else None)
 
     def minimize(self, loss):
         """Finetuning's training step, an operation, for `loss`, a float32 tensor []: Adam for the new layer, and for the

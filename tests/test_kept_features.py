@@ -161,7 +161,7 @@ def test_what_else_is_kept_is_named_once_with_its_size_and_left_alone(capsys):
 
 def test_features_with_equal_bytes_but_another_shape_have_another_key():
     flat = FEATURES.reshape(400, 16, 64, 3)
-    assert kept_features._key(flat, NETWORK) != kept_features._key(FEATURES, NETWORK, kept_features.KEPT["fc7"])
+    assert kept_features._key(flat, NETWORK, kept_features.KEPT["fc7"]) != kept_features._key(FEATURES, NETWORK, kept_features.KEPT["fc7"])
 
 
 def flip(path, offset):
@@ -263,7 +263,7 @@ def test_fc7_that_is_not_finite_is_refused_and_never_stored():
         return rows
 
     for folder in ("cache", None):
-        with pytest.raises(files.BadInput, match="fc7 contains NaN or infinite values: the weights are far too large"):
+        with pytest.raises(files.BadInput, match="output contains NaN or infinite values: the weights are far too large"):
             kept_features.outputs(broken, FEATURES, folder, NETWORK)
     assert computed() == BATCHES[2:]
 

@@ -103,7 +103,7 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     assert names == ["checkpoint-4.data-00000-of-00001", "checkpoint-4.index", "confusion.png", "history.png", "metrics.json",
                      "mistakes.png", "model.json"]
     saved = [name for name, _ in tf.train.list_variables("model/checkpoint-4")]
-    assert saved == ["beta1_power", "beta2_power", *(f"signs/{kind}{slot}" for kind in ("biases", "weights")
+    assert saved == ["beta1_power", "beta2_power", *(f"head/{kind}{slot}" for kind in ("biases", "weights")
                                                       for slot in ("", "/Adam", "/Adam_1"))]  # no AlexNet
 
     photos = [f"{i}.png" for i in range(5)]
@@ -118,7 +118,7 @@ def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0
     computed = []
-    monkeypatch.setattr(kept_features, "_compute", lambda run, features, starts, description: computed.extend(starts) or [])
+    monkeypatch.setattr(kept_features, "_compute", lambda run, features, starts, cut, description: computed.extend(starts) or [])
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--seed", 1)[0] == 0
     assert computed == []
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--precision", "bfloat16")[0] == 0

@@ -20,7 +20,7 @@ import train_feature_extraction
 from lab import files
 from lab.data import gtsrb, tracks
 from lab.network import new_layer, weights
-from lab.training import checkpoints, finetuning, kept_features, plots, run
+from lab.training import checkpoints, kept_features, plots, run, steps
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_model_replaced_by_a_training_while_it_is_read_is_read_again(trained):
         checkpoints.restore(session, "model", earlier)
         assert earlier["checkpoint"] == "checkpoint-3"
         weights, biases = session.run(new_layer.variables())
-    assert saved()[0]["signs/weights"] == weights.tobytes() and saved()[0]["signs/biases"] == biases.tobytes()
+    assert saved()[0]["head/weights"] == weights.tobytes() and saved()[0]["head/biases"] == biases.tobytes()
 
 
 @pytest.mark.slow
@@ -221,10 +221,11 @@ def test_a_difference_from_the_resumed_training_is_named(arguments, difference, 
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
     state = checkpoints.read(trained)
     state["settings"]["finetune_batch_size"] = 32
-    frozen_settings = {key: state["settings"][key] for key in ("split", "batch_size", "seed", "learning_rate", "precision")}
+    frozen_settings = {key: value for key, value in state["settings"].items() if key not in checkpoints.FINETUNING_SETTINGS}
 
     def resume(frozen, finetuned, **settings):
-        wanted = checkpoints.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"])
+        wanted = checkpoints.new_state(frozen_settings | settings, frozen, finetuned, state["data"], state["weights"],
+                                       state["class_names"])
         checkpoints.check_resumable(state, wanted, trained)
 
     resume(2, 4, finetune_batch_size=8, precision="bfloat16")  # and the precision of the finished frozen epochs does not matter
@@ -243,7 +244,8 @@ def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
 
 def test_precision_may_change_for_finetuning_only_once_the_frozen_epochs_are_over(trained):
     state = checkpoints.read(trained)
-    wanted = checkpoints.new_state(state["settings"] | {"precision": "bfloat16"}, 3, 4, state["data"], state["weights"])
+    wanted = checkpoints.new_state(state["settings"] | {"precision": "bfloat16"}, 3, 4, state["data"], state["weights"],
+                                   state["class_names"])
     with pytest.raises(files.BadInput, match="finish them first, with --precision float32 and without --finetune"):
         checkpoints.check_resumable(state, wanted, trained)
 
@@ -255,7 +257,7 @@ def test_the_record_says_in_which_precision_each_epoch_was_computed(call):
     assert state["settings"]["precision"] == state["history"][0]["precision"] == "bfloat16"
     training = run.Run(Path("model"), state)
     settings = state["settings"] | {"precision": "float32", "finetune_batch_size": 32}
-    training.begin(settings, 1, 4, state["data"], state["weights"])
+    training.begin(settings, 1, 4, state["data"], state["weights"], state["class_names"], weights.BUILTIN)
     assert training.stages == ["finetuned"] and training.state["settings"]["precision"] == "bfloat16"
 
 
@@ -310,7 +312,7 @@ def test_split_track_holds_out_whole_tracks(call, monkeypatch):
     assert call(train_feature_extraction, "--epochs", 1, "--split", "track")[0] == 0
     metrics = json.loads(Path("model/metrics.json").read_text())["validation"]
     assert [(sign["class"], sign["photos"]) for sign in metrics["classes"]] == [(14, 4), (38, 4)]
-    status, _, err = call(train_feature_extraction, "--resume", "--epochs", 2)
+    status, _, err = call(train_feature_extraction, "--resume", "--epochs", 2, "--split", "random")
     assert status == 2 and "was trained with --split track, not random" in err
 
 
@@ -332,7 +334,7 @@ def test_tensorboard_finds_the_graph_and_both_curves(trained):
     assert values == {(f"{key}/{split}", epoch["epoch"]): np.float32(epoch[split][key]) for epoch in history
                       for split in ("training", "validation") for key in ("loss", "accuracy")}
     graph, = [tf.GraphDef.FromString(event.graph_def) for event in events if event.graph_def]
-    assert {"images", "alexnet/fc7", "signs/logits"} <= {node.name for node in graph.node}
+    assert {"images", "alexnet/fc7", "head/logits"} <= {node.name for node in graph.node}
 
 
 def test_metrics_and_pictures_are_those_of_the_validation_photos(trained):
@@ -346,7 +348,7 @@ def test_metrics_and_pictures_are_those_of_the_validation_photos(trained):
 def test_dropout_keeps_the_mean_and_depends_on_the_seed_alone():
     with tf.Graph().as_default(), tf.Session() as session:
         rate, seed = tf.placeholder(tf.float32, []), tf.placeholder(tf.int32, [2])
-        dropped = finetuning.dropout(tf.ones([100, 4096]), rate, seed)
+        dropped = steps.dropout(tf.ones([100, 4096]), rate, seed)
         half = session.run(dropped, {rate: 0.5, seed: [0, 1]})
         assert set(np.unique(half)) == {0, 2} and abs(half.mean() - 1) < 5 / np.sqrt(half.size)  # five standard deviations
         assert np.array_equal(half, session.run(dropped, {rate: 0.5, seed: [0, 1]}))

@@ -17,7 +17,7 @@ def as_kept(features, layer):
     def rounded(features):
         return tf.cast(tf.cast(features, KEPT[layer].dtype), tf.float32), lambda gradient: gradient
 
-    return features if KEPT[layer].dtype == tf.float32 else rounded(features)
+    return features if KEPT[layer].dtype == "float32" else rounded(features)
 
 
 def build(features, classes, seed=0, hidden=(), dropout=None):

@@ -191,12 +191,12 @@ def _write(file, content, offset):
 
 
 def _offset(start, cut):
-    return HEADER + cut.dtype.itemsize * cut.width * start
+    return HEADER + np.dtype(cut.dtype).itemsize * cut.width * start
 
 
 def _header(features, cut):
     """The 128-byte header, version 1.0, of a .npy file of [N, C] (format: numpy.lib.format)."""
-    text = f"{{'descr': '{cut.dtype.str}', 'fortran_order': False, 'shape': ({len(features)}, {cut.width}), }}"
+    text = f"{{'descr': '{np.dtype(cut.dtype).str}', 'fortran_order': False, 'shape': ({len(features)}, {cut.width}), }}"
     return b"\x93NUMPY\1\0" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
@@ -261,8 +261,8 @@ def _digest(key, start, rows):
 def _key(features, network, cut):
     """SHA-256, 32 bytes, of everything that the output depends on."""
     everything = [FORMAT, network, _photos(features), features.shape, BATCH]
-    if cut.dtype != np.float32:
-        everything.append(cut.dtype.str)
+    if cut.dtype != "float32":
+        everything.append(cut.dtype)
     return hashlib.sha256(json.dumps(everything).encode()).digest()
 
 

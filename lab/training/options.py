@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lab import command_line, files
 from lab.files import BadInput
-from lab.network.cuts import CUTS
-from lab.network.weights import SHAPES
+from lab.network.cuts import CUTS, LAYERS
 
 # The options that follow the model when it is resumed, and their defaults: those of the lab. The default of dropout depends.
 DEFAULTS = {"layer": "fc7", "hidden": [], "dropout": None, "decay": "none", "class_weights": "none", "keep": "last",
@@ -91,7 +90,7 @@ def parse(arguments=None):
     group = parser.add_argument_group("finetuning, the lab's second method")
     group.add_argument("--finetune", action="store_true",
                        help="after the frozen epochs train all of AlexNet too, end to end: slow, and far better")
-    group.add_argument("--finetune-from", choices=list(SHAPES)[:-1], metavar="|".join(list(SHAPES)[:-1]),
+    group.add_argument("--finetune-from", choices=LAYERS, metavar="|".join(LAYERS),
                        help="finetune only the layers from this one on (default: conv1, all)")
     group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
                        help="number of passes over the training photos while finetuning (default: 4)")

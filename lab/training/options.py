@@ -124,14 +124,16 @@ def complete(args, state):
 
     Raises BadInput for options that do not fit together.
     """
-    before = state["settings"] if state else DEFAULTS
+    before, dropout = state["settings"] if state else DEFAULTS, args.dropout
     for name in (*DEFAULTS, "size", "split"):
         if getattr(args, name) is None:
             setattr(args, name, before.get(name))
-    if args.dropout is None:
-        args.dropout = 0.5 if args.hidden else 0.0
-    if args.dropout and not args.hidden:
-        raise BadInput("--dropout is for hidden layers: give --hidden too")
+    if not args.hidden:
+        if dropout:
+            raise BadInput("--dropout is for hidden layers: give --hidden too")
+        args.dropout = 0.0
+    elif args.dropout is None:
+        args.dropout = 0.5
     if args.finetune_from > args.layer.replace("pool", "conv"):  # in alphabetical order, as the layers' names are
         raise BadInput(f"--finetune-from {args.finetune_from} lies behind --layer {args.layer}: name a layer up to that one")
 

@@ -1,0 +1,214 @@
+"""Where AlexNet is cut, what goes on top, and how it learns are the user's choice, and everything follows that choice."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+from samples import mistake, saved, served, write_data
+from test_training import press_ctrl_c_in_step
+
+import feature_extraction
+import train_feature_extraction
+from alexnet import AlexNet
+from lab.data import splits
+from lab.network import new_layer, weights
+from lab.training import checkpoints, steps
+
+FAST = "--batch-size", 16, "--epochs", 2
+
+
+def train(call, *arguments):
+    status, out, err = call(train_feature_extraction, *arguments)
+    assert status == 0, err
+    return out, err
+
+
+@pytest.mark.parametrize("cut, tensor, width", [("pool5", "flat5", 9216), ("fc6", "fc6", 4096), ("fc7", "fc7", 4096)])
+def test_the_network_ends_at_the_cut_with_that_layers_output(random_weights, cut, tensor, width):
+    images = np.random.default_rng(0).uniform(-120, 120, (2, 227, 227, 3)).astype(np.float32)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        features = tf.constant(images)
+        output = AlexNet(features, feature_extract=cut, weights=random_weights)
+        layers = {name.split("/")[1] for name in (v.op.name for v in tf.trainable_variables())}
+        assert output.shape.as_list() == [2, width] and ("fc6" in layers, "fc7" in layers) == (cut != "pool5", cut == "fc7")
+        AlexNet(features, weights=random_weights, name="whole")
+        session.run(tf.global_variables_initializer())
+        answer, whole = session.run([output, graph.get_tensor_by_name(f"whole/{tensor}:0")])
+    assert np.array_equal(answer, whole)
+
+
+def test_another_cut_is_refused(random_weights):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="pool5, fc6 or fc7, not 'pool4'"):
+        AlexNet(tf.zeros([1, 227, 227, 3]), feature_extract="pool4", weights=random_weights)
+
+
+def test_pool5_is_rounded_to_half_precision_in_every_graph_and_its_gradient_is_not():
+    values = np.array([[1 / 3, 1000.3, 1e-7, 0]], np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.constant(values)
+        rounded = new_layer.as_kept(features, "pool5")
+        gradient, = tf.gradients(rounded * 1e-9, features)
+        got, got_gradient = session.run([rounded, gradient])
+        assert new_layer.as_kept(features, "fc6") is features
+    assert np.array_equal(got, values.astype(np.float16).astype(np.float32)) and got.dtype == np.float32
+    assert np.array_equal(got_gradient, np.full((1, 4), 1e-9, np.float32))
+
+
+def test_a_hidden_layer_is_relu_of_a_product_drawn_as_he_et_al_say():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((5, 4096)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = new_layer.build(tf.constant(features), 7, seed=3, hidden=[512, 20])
+        session.run(tf.global_variables_initializer())
+        values = {v.op.name: value for v, value in zip(new_layer.variables(), session.run(new_layer.variables()))}
+        answer = session.run(logits)
+    hidden = features
+    for name in ("head/hidden1", "head/hidden2"):
+        hidden = np.maximum(hidden @ values[f"{name}/weights"] + values[f"{name}/biases"], 0)
+    np.testing.assert_allclose(answer, hidden @ values["head/weights"] + values["head/biases"], rtol=1e-4, atol=1e-5)
+    first = values["head/hidden1/weights"]
+    # A normal distribution cut off at two standard deviations has 0.88 of its standard deviation.
+    assert first.shape == (4096, 512) and first.std() == pytest.approx(0.8796 * np.sqrt(2 / 4096), rel=0.01)
+    assert values["head/weights"].shape == (20, 7) and abs(values["head/weights"]).max() < 0.02
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--layer", "pool5"], ["--layer", "fc6", "--hidden", "32,16"],
+    ["--layer", "pool5", "--hidden", "32", "--decay", "cosine", "--class-weights", "balanced", "--keep", "best"]])
+def test_a_resumed_training_is_bit_identical_with_any_cut_and_head(call, monkeypatch, arguments):
+    write_data(60)
+    train(call, *FAST, *arguments, "--model", "whole")
+    with monkeypatch.context() as patch:
+        press_ctrl_c_in_step(2, patch)
+        assert call(train_feature_extraction, *FAST, *arguments)[0] == 130
+    train(call, *FAST, "--resume")  # the cut, the head and so on are the model's
+    assert saved("model") == saved("whole")
+
+
+def test_what_was_trained_on_kept_features_answers_photos_and_is_exported_alike(call):
+    features, _ = write_data(30)
+    train(call, "--layer", "pool5", "--hidden", 16, "--epochs", 3, "--export", "exported")
+    kept, = Path("cache").glob("kept-pool5-*.npy")
+    assert np.load(kept).shape == (30, 9216) and np.load(kept).dtype == np.float16
+    for i in range(3):
+        Image.fromarray(features[i]).save(f"{i}.png")
+    _, out, _ = call(feature_extraction, *(f"{i}.png" for i in range(3)))
+    answers = served("exported", features[:3])
+    for block, probabilities, name in zip(out.split("\n\n"), answers["probabilities"], answers["names"]):
+        first = block.splitlines()[1]
+        assert first == f"{name.decode()}: {probabilities.max():.3f}"
+
+
+def test_a_model_folder_of_the_version_before_answers_and_resumes(call):
+    """It has no cut, no head and no names in model.json, the digest of the weights' file, and other names in its checkpoint."""
+    write_data(30)
+    train(call, "--epochs", 2, "--model", "whole")
+    train(call, "--epochs", 1)
+    state = json.loads(Path("model/model.json").read_text())
+    new = {"layer", "hidden", "dropout", "size", "decay", "class_weights", "keep", "patience", "finetune_from"}
+    state["settings"] = {name: value for name, value in state["settings"].items() if name not in new}
+    state |= {"format": 2, "weights": {"name": "builtin", "sha256": hashlib.sha256(weights.BUILTIN.read_bytes()).hexdigest()}}
+    del state["class_names"], state["best"]
+    Path("model/model.json").write_text(json.dumps(state))
+    arrays, _ = saved()
+    with tf.Graph().as_default(), tf.Session() as session:
+        reader = tf.train.load_checkpoint("model/checkpoint-1")
+        old = {name.replace("head/", "signs/"): tf.Variable(reader.get_tensor(name)) for name in arrays}
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(old).save(session, "model/checkpoint-1", write_meta_graph=False, write_state=False)
+
+    status, out, err = call(feature_extraction)
+    assert status == 0 and "untrained" not in err and "Stop: 0." in out
+    train(call, "--epochs", 2, "--resume")
+    assert saved("model") == saved("whole")
+
+
+def test_the_best_epoch_answers_and_the_last_one_is_resumed(call):
+    features, _ = write_data(60)
+    losses = lambda: [epoch["validation"]["loss"] for epoch in checkpoints.read("model")["history"]]  # noqa: E731
+    arguments = "--batch-size", 4, "--learning-rate", 0.3, "--keep", "best"
+    _, err = train(call, *arguments, "--epochs", 4)
+    best = checkpoints.read("model")["best"]
+    assert best["epoch"] == 1 + int(np.argmin(losses())) < 4 and f"Epoch {best['epoch']} had the lowest" in err
+    assert len(list(Path("model").glob("checkpoint-*.index"))) == 2
+    report = json.loads(Path("model/metrics.json").read_text())["validation"]
+    assert report["loss"] == min(losses())
+
+    train(call, *arguments, "--epochs", 5, "--resume")
+    train(call, *arguments, "--epochs", 5, "--model", "whole")
+    assert saved("model") == saved("whole") and checkpoints.read("model")["best"] == checkpoints.read("whole")["best"]
+
+
+def test_patience_ends_a_training_that_no_longer_improves_and_resuming_it_does_not_go_on(call):
+    write_data(60)
+    arguments = "--batch-size", 4, "--learning-rate", 0.3, "--patience", 2, "--epochs", 30
+    _, err = train(call, *arguments)
+    losses = [epoch["validation"]["loss"] for epoch in checkpoints.read("model")["history"]]
+    assert len(losses) == np.argmin(losses) + 1 + 2 < 30 and "has not fallen for 2 epochs" in err
+    before = saved("model")
+    train(call, *arguments, "--resume")
+    assert saved("model") == before
+    train(call, *arguments[:-4], "--patience", 3, "--epochs", 30, "--resume")
+    assert saved("model")[1][:len(losses)] == before[1] and len(saved("model")[1]) > len(losses)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine_and_the_number_of_epochs_is_then_fixed(call):
+    write_data(60)
+    train(call, *FAST, "--decay", "cosine", "--model", "model")
+    status, out, err = call(train_feature_extraction, "--batch-size", 16, "--epochs", 3, "--resume")
+    assert (status, out) == (2, "") and "falls over 2 epochs, not 3: resume with --epochs 2" in mistake(err)
+
+    class Run:
+        state = {"settings": {"decay": "cosine", "seed": 0, "dropout": 0.0}, "epochs": {"frozen": 4}}
+
+    class Epoch:
+        index, steps = 0, 5
+
+    with tf.Graph().as_default():
+        training = steps.Steps(Run, "frozen")
+        for Epoch.step, pace in ((0, 1), (10, 0.5), (19, (1 + np.cos(np.pi * 0.95)) / 2)):
+            assert training.feed(Epoch)[training.pace] == pytest.approx(pace)
+
+
+def test_balanced_weights_count_each_class_the_same():
+    labels = np.repeat([0, 1, 3], [10, 30, 60])
+    weights = splits.class_weights(labels, 4)
+    np.testing.assert_allclose(weights, [100 / 30, 100 / 90, 0, 100 / 180], rtol=1e-6)
+    assert np.bincount(labels, weights[labels], 4).tolist() == pytest.approx([100 / 3, 100 / 3, 0, 100 / 3])
+
+
+@pytest.mark.parametrize("first, kept", [("conv4", None), ("fc6", "flat5"), ("fc7", "fc6")])
+def test_finetuning_changes_the_layers_from_the_chosen_one_on_and_no_other(call, builtin_weights, first, kept):
+    features, _ = write_data(20)
+    train(call, "--epochs", 1, "--finetune", "--finetune-epochs", 1, "--finetune-from", first, "--finetune-batch-size", 8)
+    learned = {name.split("/")[1] for name in saved("model")[0] if name.startswith("alexnet/")}
+    assert learned == {layer for layer in builtin_weights if first <= layer < "fc8"}
+    assert {path.name.split("-")[1] for path in Path("cache").glob("*.npy")} == {"fc7", kept} - {None}
+    # The answers are those of the network with the layers below as they were.
+    Image.fromarray(features[0]).save("0.png")
+    status, out, err = call(feature_extraction, "0.png")
+    assert status == 0, err
+    layers = json.loads(Path("model/model.json").read_text())["settings"]["finetune_from"]
+    assert layers == first
+
+
+@pytest.mark.parametrize("arguments, problem", [
+    (["--layer", "pool5", "--finetune", "--finetune-from", "fc6"], "lies behind --layer pool5"),
+    (["--dropout", "0.5"], "--dropout is for hidden layers"),
+    (["--hidden", "0,5"], "--hidden"), (["--hidden", "1,2,3,4,5,6"], "--hidden"), (["--dropout", "1"], "--dropout")])
+def test_options_that_do_not_fit_are_refused_and_leave_no_folder(call, arguments, problem):
+    write_data(20)
+    status, out, err = call(train_feature_extraction, *arguments)
+    assert (status, out) == (2, "") and problem in err.splitlines()[-1] and not Path("model").exists()
+
+
+def test_another_cut_or_head_than_the_resumed_models_is_named(call):
+    write_data(20)
+    train(call, "--epochs", 1, "--layer", "fc6", "--hidden", "8")
+    for arguments, difference in ((["--layer", "pool5"], "with --layer fc6, not pool5"), (["--hidden", "0"], "with --hidden 8, not 0")):
+        status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume", *arguments)
+        assert status == 2 and difference in mistake(err)

@@ -8,15 +8,16 @@ import struct
 
 import numpy as np
 
-KINDS = {"conv": (4, "Convolution", "Conv"), "relu": (18, "ReLU", "Relu"), "norm": (15, "LRN", "LRN"),
-         "pool": (17, "Pooling", "MaxPool"), "reshape": (8, "Flatten", "Reshape"), "fc": (14, "InnerProduct", "Gemm"),
-         "drop": (6, "Dropout", "Dropout"), "prob": (20, "Softmax", "Softmax")}
-ALEXNET = ("conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 pool5 reshape5 fc6 relu6 drop6 "
-           "fc7 relu7 drop7 fc8 prob").split()
-CAFFENET = ("conv1 relu1 pool1 norm1 conv2 relu2 pool2 norm2 conv3 relu3 conv4 relu4 conv5 relu5 pool5 reshape5 fc6 relu6 drop6 "
-            "fc7 relu7 drop7 fc8 prob").split()
-TORCHVISION = ("conv1 relu1 pool1 conv2 relu2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 pool5 reshape5 fc6 relu6 drop6 "
-               "fc7 relu7 drop7 fc8 prob").split()
+# V1LayerParameter's type, LayerParameter's type, and ONNX's operation.
+KINDS = {"data": (5, "Data", None), "conv": (4, "Convolution", "Conv"), "relu": (18, "ReLU", "Relu"),
+         "norm": (15, "LRN", "LRN"), "pool": (17, "Pooling", "MaxPool"),
+         "flatten": (8, "Flatten", "Reshape"), "fc": (14, "InnerProduct", "Gemm"),
+         "drop": (6, "Dropout", "Dropout"), "prob": (20, "Softmax", "Softmax"),
+         "quantize": (None, None, "QuantizeLinear"), "dequantize": (None, None, "DequantizeLinear")}
+ALEXNET = ("conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 pool5 flatten5 "
+           "fc6 relu6 drop6 fc7 relu7 drop7 fc8 prob").split()
+CAFFENET = "conv1 relu1 pool1 norm1 conv2 relu2 pool2 norm2".split() + ALEXNET[8:]
+TORCHVISION = [name for name in ALEXNET if not name.startswith("norm")]
 
 
 def varint(number):
@@ -42,60 +43,64 @@ def outputs_first(layers):
     """The arrays with outputs first, and fc6's inputs in the order (channel, row, column)."""
     channels = layers["conv5"][0].shape[-1]
     arrays = {}
-    for name, (W, b) in layers.items():
+    for name, (W, *biases) in layers.items():
         if W.ndim == 4:
             W = np.einsum("hwio->oihw", W)
         elif name == "fc6":
             W = np.einsum("pco->ocp", W.reshape(-1, channels, W.shape[1])).reshape(W.shape[::-1])
         else:
             W = W.T
-        arrays[name] = np.ascontiguousarray(W), b
+        arrays[name] = np.ascontiguousarray(W), *biases
     return arrays
 
 
-def caffemodel(layers, generation="layer", old_shapes=False, order=ALEXNET, extra=()):
-    """A NetParameter with `layer`, of 2014 and since, or `layers`, before. ReLU and dropout work in place.
+def kind(name):
+    return KINDS[name.rstrip("0123456789")]
 
-    old_shapes: the blobs have num, channels, height and width. extra: more fields of every blob.
+
+def caffemodel(layers, generation="layer", old_shapes=False, order=ALEXNET, bottoms=(), extra=()):
+    """A NetParameter with `layer`, as since 2014, or `layers`. ReLU and dropout work in place.
+
+    old_shapes: the blobs have num, channels, height and width. bottoms: a dict of those that differ from the order of the
+    layers. extra: more fields of every blob.
     """
-    arrays, new = outputs_first(layers), generation == "layer"
-    features, parts = "data", [field(1, "AlexNet")]
+    arrays, bottom, net = outputs_first(layers), None, [(1, "AlexNet")]
     for name in ("data", *order):
-        number, kind, _ = KINDS.get(name[:-1] if name != "prob" else name, (5, "Data", None))
-        top = features if kind in ("ReLU", "Dropout") else name
+        number, text, _ = kind(name)
+        top = bottom if text in ("ReLU", "Dropout") else name
+        inputs = [dict(bottoms).get(name, bottom)] if bottom else []
         blobs = [blob(array, old_shapes, extra) for array in arrays.get(name, ())]
-        bottoms = [] if name == "data" else [features]
-        if new:
-            body = [(1, name), (2, kind), *((3, bottom) for bottom in bottoms), (4, top), *((7, b) for b in blobs)]
+        if generation == "layer":
+            net.append((100, message((1, name), (2, text), *((3, blob_name) for blob_name in inputs), (4, top),
+                                     *((7, array) for array in blobs))))
         else:
-            body = [*((2, bottom) for bottom in bottoms), (3, top), (4, name), (5, number), *((6, b) for b in blobs)]
-        parts.append(field(100 if new else 2, message(*body)))
-        features = top
-    return b"".join(parts)
+            net.append((2, message(*((2, blob_name) for blob_name in inputs), (3, top), (4, name), (5, number),
+                                   *((6, array) for array in blobs))))
+        bottom = top
+    return message(*net)
 
 
 def blob(array, old_shapes, extra=()):
     """A BlobProto."""
     if old_shapes:
-        shape = [*enumerate((1,) * (4 - array.ndim) + array.shape, 1)]
-        return message(*shape, (5, array), *extra)
+        return message(*enumerate((1,) * (4 - array.ndim) + array.shape, 1), (5, array), *extra)
     return message((5, array), (7, field(1, b"".join(map(varint, array.shape)))), *extra)
 
 
-def onnx(layers, data="raw_data", order=ALEXNET, extra=(), operation="{}", data_type=1):
-    """A ModelProto of the zoo's. extra: more fields of every initializer. operation: how a node's operation is called."""
-    arrays, nodes, initializers, features = outputs_first(layers), [], [], "data_0"
+def onnx(layers, data="raw_data", order=ALEXNET, names="{}_{}_0", data_type=1, extra=()):
+    """A ModelProto as in the zoo. names: of the initializers. extra: more fields of each initializer."""
+    arrays, features, nodes, initializers = outputs_first(layers), "data_0", [], []
     for i, name in enumerate(order):
-        inputs = [f"{name}_w_0", f"{name}_b_0"] if name in arrays else ["shape_0"] if name == "reshape5" else []
-        kind = KINDS[name[:-1] if name != "prob" else name][2]
-        nodes.append(message(*((1, text) for text in (features, *inputs)), (2, f"{name}_{i}"), (4, operation.format(kind)),
+        inputs = [names.format(name, letter) for letter in "wb"[:len(arrays.get(name, ()))]]
+        inputs += ["shape_0"] if name == "flatten5" else []
+        nodes.append(message(*((1, text) for text in (features, *inputs)), (2, f"{name}_{i}"), (4, kind(name)[2]),
                              (5, message((1, "an attribute"), (3, 1)))))
         features = f"{name}_{i}"
     for name, pair in arrays.items():
         for letter, array in zip("wb", pair):
             numbers = {"raw_data": [(9, array)], "float_data": [(4, array)], "none": [],
                        "float_data, one by one": [(4, value) for value in array.ravel().tolist()]}[data]
-            initializers.append(message(*((1, size) for size in array.shape), (2, data_type), (8, f"{name}_{letter}_0"),
+            initializers.append(message(*((1, size) for size in array.shape), (2, data_type), (8, names.format(name, letter)),
                                         *numbers, *extra))
     initializers.append(message((1, 2), (2, 7), (8, "shape_0"), (9, struct.pack("<2q", 1, -1))))
     graph = message(*((1, node) for node in nodes), (2, "bvlc_alexnet"), *((5, array) for array in initializers))

@@ -17,13 +17,13 @@ from lab.files import BadInput, DiskError, shorten
 CAFFE, ONNX = "bvlc_alexnet.caffemodel", "bvlcalexnet-12.onnx"  # the published files, which messages name
 
 _ALEXNET = "conv norm pool conv norm pool conv conv conv pool fc fc fc".split()
-_CAFFE_KINDS = {"4": "conv", "14": "fc", "15": "norm", "17": "pool",  # the types of `layers`, and of `layer`
+_CAFFE_KINDS = {4: "conv", 14: "fc", 15: "norm", 17: "pool",  # the types of `layers`, and of `layer`
                 "Convolution": "conv", "InnerProduct": "fc", "LRN": "norm", "Pooling": "pool"}
 _ONNX_KINDS = {"Conv": "conv", "Gemm": "fc", "LRN": "norm", "MaxPool": "pool"}
 _ONNX_FLOAT = 1  # TensorProto.DataType.FLOAT
 
 # Limits, since every field takes time and memory. AlexNet has about a thousand fields; 244 MB have room for 100 million.
-_MOST_FIELDS = 100_000
+_MOST_FIELDS = 20_000
 _LONGEST_NAME = 1000  # bytes
 _LONGEST_SHAPE = 50  # bytes
 
@@ -51,7 +51,7 @@ def read(file, path, shapes):
         if isinstance(_last(fields, 1), int):  # ModelProto.ir_version
             if whole and not fields[7]:
                 if fields[3]:  # SolverState.history
-                    raise BadInput(f"is Caffe's .solverstate, which has no weights: use the .caffemodel beside it, or {CAFFE}")
+                    raise BadInput(f"is Caffe's .solverstate, which has no weights: use the .caffemodel beside it or {CAFFE}")
                 return None
             read_network, published = _read_onnx, ONNX
         elif (fields[2] or fields[100]) and len(fields[1]) < 2:  # NetParameter.layers, layer, and name
@@ -72,18 +72,17 @@ def read(file, path, shapes):
 
 def _read_caffe(messages, net, shapes):
     """The weights in a NetParameter: in its `layer` (100), or, as until 2014, in its `layers` (2)."""
-    name_of = {"kind": 2, "inputs": 3, "outputs": 4, "blobs": 7} if net[100] else {
-        "kind": 5, "inputs": 2, "outputs": 3, "blobs": 6}
+    kind, bottom, top, blobs = (2, 3, 4, 7) if net[100] else (5, 2, 3, 6)
     layers = []
     for span in net[100] or net[2]:
         fields = messages.fields(span)
         if not net[100] and fields[1]:  # V1LayerParameter.layer, a V0LayerParameter
             raise BadInput(f"is of Caffe's oldest format, of 2013: use {CAFFE}, or convert it with Caffe's "
                            "upgrade_net_proto_binary")
-        kind = _last(fields, name_of["kind"], 0)
-        layers.append(_Layer(_CAFFE_KINDS.get(str(kind) if isinstance(kind, int) else messages.text(kind)),
-                             messages.texts(fields[name_of["inputs"]]), messages.texts(fields[name_of["outputs"]]),
-                             [_caffe_array(messages, blob) for blob in fields[name_of["blobs"]]]))
+        name = _last(fields, kind, 0)
+        layers.append(_Layer(_CAFFE_KINDS.get(name if isinstance(name, int) else messages.text(name)),
+                             messages.texts(fields[bottom]), messages.texts(fields[top]),
+                             [_caffe_array(messages, blob) for blob in fields[blobs]]))
     return _weights(messages, layers, shapes, CAFFE)
 
 
@@ -128,8 +127,8 @@ def _weights(messages, layers, shapes, published):
     chain = _chain(layers)
     kinds = [layer.kind for layer in chain]
     if ("pool", "norm") in zip(kinds, kinds[1:]):
-        raise BadInput("is CaffeNet, which has AlexNet's shapes, but pools before it normalises, so that its weights answer "
-                       f"wrongly in AlexNet: use {published}")
+        raise BadInput("is CaffeNet, which has AlexNet's shapes but pools before it normalises, so that in AlexNet its "
+                       f"answers would be wrong: use {published}")
     if kinds != _ALEXNET:
         raise BadInput(f"is another network than AlexNet (its layers: {shorten(' '.join(kinds) or 'none of these kinds')}): "
                        f"use {published}")
@@ -142,8 +141,9 @@ def _weights(messages, layers, shapes, published):
         if layer.kind == "conv":
             W = W.transpose(2, 3, 1, 0)
         else:
-            W = W.reshape(outputs, channels, -1).transpose(2, 1, 0)  # a layer's inputs are the channels before it, all places
-        weights[name] = _in_c_order(W).reshape(shape), _numbers(messages, layer.arrays[1], (outputs,), f"{name} biases", published)
+            W = W.reshape(outputs, channels, -1).transpose(2, 1, 0)  # fc6: from (channel, place) to (place, channel)
+        b = _numbers(messages, layer.arrays[1], (outputs,), f"{name} biases", published)
+        weights[name] = _in_c_order(W).reshape(shape), b
         channels = outputs
     return weights
 

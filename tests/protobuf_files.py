@@ -59,7 +59,7 @@ def kind(name):
 
 
 def caffemodel(layers, generation="layer", old_shapes=False, order=ALEXNET, bottoms=(), extra=()):
-    """A NetParameter with `layer`, as since 2014, or `layers`. ReLU and dropout work in place.
+    """A NetParameter with `layer`, or with `layers` as in older files. ReLU and dropout work in place.
 
     old_shapes: the blobs have num, channels, height and width. bottoms: a dict of those that differ from the order of the
     layers. extra: more fields of every blob.

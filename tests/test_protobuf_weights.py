@@ -46,10 +46,10 @@ def assert_same(ours, theirs):
 
 
 FILES = {
-    "Caffe's since 2014": lambda layers: caffemodel(layers),
-    "Caffe's since 2014, shapes as before": lambda layers: caffemodel(layers, old_shapes=True),
-    "Caffe's before 2014": lambda layers: caffemodel(layers, "layers", old_shapes=True),
-    "Caffe's before 2014, shapes as since": lambda layers: caffemodel(layers, "layers"),
+    "Caffe, layer": lambda layers: caffemodel(layers),
+    "Caffe, layer, old shapes": lambda layers: caffemodel(layers, old_shapes=True),
+    "Caffe, layers, old shapes": lambda layers: caffemodel(layers, "layers", old_shapes=True),
+    "Caffe, layers": lambda layers: caffemodel(layers, "layers"),
     "ONNX": lambda layers: onnx(layers),
     "ONNX, float_data": lambda layers: onnx(layers, "float_data"),
     "ONNX, float_data not packed": lambda layers: onnx(layers, "float_data, one by one"),
@@ -95,7 +95,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"6b" * 32 + 
 
 REFUSED = {
     "CaffeNet": (lambda w: caffemodel(w, order=CAFFENET), "is CaffeNet, .* pools before it normalises"),
-    "CaffeNet before 2014": (lambda w: caffemodel(w, "layers", True, order=CAFFENET), "is CaffeNet"),
+    "CaffeNet with layers": (lambda w: caffemodel(w, "layers", True, order=CAFFENET), "is CaffeNet"),
     "CaffeNet by a bottom alone": (lambda w: caffemodel(w, bottoms={"norm1": "pool1"}), "is CaffeNet"),
     "CaffeNet in ONNX": (lambda w: onnx(w, order=CAFFENET), "is CaffeNet"),
     "torchvision's": (lambda w: onnx(torchvisions(w), order=TORCHVISION), "is torchvision's AlexNet, whose conv1 has 64"),
@@ -109,7 +109,7 @@ REFUSED = {
                       "keeps its weights in another file .ONNX's external data.: use bvlcalexnet-12.onnx"),
     "float16": (lambda w: onnx(w, data_type=10), "data type 10, where AlexNet's are float32"),
     "float64": (lambda w: caffemodel(w, extra=[(8, b"\0" * 8)]), "holds float64 numbers"),
-    "Caffe of 2013": (lambda w: message((1, "AlexNet"), (2, field(1, message((1, "conv1"), (2, "conv"))))),
+    "Caffe's layers.layer": (lambda w: message((1, "AlexNet"), (2, field(1, message((1, "conv1"), (2, "conv"))))),
                       "Caffe's oldest format.* upgrade_net_proto_binary"),
     "a state of Caffe's": (lambda w: message((1, 360000), (2, "bvlc_alexnet.caffemodel"), (3, b"")), "is Caffe's .solverstate"),
     "another fc8": (lambda w: caffemodel(wrong_shape(w)), r"fc8 weights have shape \(7, 8\), where AlexNet's have \(10, 8\)"),
@@ -127,9 +127,10 @@ REFUSED = {
     "a frozen graph": (lambda w: message((1, message((1, "x"), (2, "Placeholder"))), (1, b""), (2, b""), (4, b"")),
                        "is none of"),
     "a SavedModel": (lambda w: message((1, 1), (2, b"")), "is none of"),
-    "a million empty layers": (lambda w: field(100, b"") * 1_000_000, "has more than 20000 fields"),
+    "a million empty layers": (lambda w: field(100, b"") * 1_000_000, "is damaged or cut short"),
     "a million empty nodes": (lambda w: message((1, 3), (7, field(1, field(4, "")) * 1_000_000)), "has more than"),
     "layers in a circle": (lambda w: caffemodel(w, bottoms={"conv1": "pool5"}), "is another network than AlexNet"),
+    "zeros": (lambda w: bytes(1_000_000), "is none of"),
     "a length beyond the file": (lambda w: message((1, "AlexNet"), (100, b"")) + b"\xa2\x06\xff\xff\xff\xff\x7f", "is damaged"),
     "a number without an end": (lambda w: message((1, "AlexNet"), (100, b"")) + b"\x08" + b"\xff" * 20, "is damaged"),
     "a shape of a thousand numbers": (lambda w: caffemodel(w, extra=[(7, field(1, b"\1" * 1000))]), "is damaged"),

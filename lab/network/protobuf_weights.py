@@ -63,7 +63,7 @@ def read(file, path, shapes):
                 raise _Damaged
             return read_network(messages, fields, shapes)
         except _Damaged as error:
-            raise BadInput(f"is damaged or cut short: get the file again, or use {published}") from error
+            raise BadInput(f"{str(error) or 'is damaged or cut short'}: get the file again, or use {published}") from error
     except DiskError:
         raise
     except BadInput as error:
@@ -71,13 +71,13 @@ def read(file, path, shapes):
 
 
 def _read_caffe(messages, net, shapes):
-    """The weights in a NetParameter: in its `layer` (100), or, as until 2014, in its `layers` (2)."""
+    """The weights in a NetParameter: in its `layer` (100), or in older files its `layers` (2)."""
     kind, bottom, top, blobs = (2, 3, 4, 7) if net[100] else (5, 2, 3, 6)
     layers = []
     for span in net[100] or net[2]:
         fields = messages.fields(span)
         if not net[100] and fields[1]:  # V1LayerParameter.layer, a V0LayerParameter
-            raise BadInput(f"is of Caffe's oldest format, of 2013: use {CAFFE}, or convert it with Caffe's "
+            raise BadInput(f"is of Caffe's oldest format (layers.layer): use {CAFFE}, or convert it with Caffe's "
                            "upgrade_net_proto_binary")
         name = _last(fields, kind, 0)
         layers.append(_Layer(_CAFFE_KINDS.get(name if isinstance(name, int) else messages.text(name)),
@@ -87,7 +87,7 @@ def _read_caffe(messages, net, shapes):
 
 
 def _caffe_array(messages, span):
-    """The _Array in a BlobProto, whose shape is `shape` (7), or, as until 2014, num, channels, height and width (1 to 4)."""
+    """The _Array in a BlobProto, whose shape is `shape` (7), or in older files num, channels, height, width (1 to 4)."""
     blob = messages.fields(span)
     shape = messages.numbers(messages.fields(_last(blob, 7))[1] if blob[7] else [_last(blob, i, 0) for i in (1, 2, 3, 4)])
     return _Array(shape, blob[5], f"holds float64 numbers, where AlexNet's are float32: use {CAFFE}" if blob[8] else None)
@@ -185,7 +185,7 @@ def _numbers(messages, array, shape, name, published):
 
 
 class _Damaged(Exception):
-    """The bytes are not what they should be."""
+    """The bytes are not what they should be. The message, if there is one, says in what way."""
 
 
 class _Messages:
@@ -203,8 +203,7 @@ class _Messages:
         """The fields of the whole file as in `fields`, and True; or those before the first damage, and False."""
         fields = collections.defaultdict(list)
         try:
-            for number, value in self._walk(0, self._size):
-                fields[number].append(value)
+            self._collect(fields, 0, self._size)
         except _Damaged:
             return fields, False
         return fields, True
@@ -212,8 +211,7 @@ class _Messages:
     def fields(self, span):
         """The fields of the message at `span`: {number: [value, ...]}, with an empty list for any that it lacks."""
         fields = collections.defaultdict(list)
-        for number, value in self._walk(*_span(span)):
-            fields[number].append(value)
+        self._collect(fields, *_span(span))
         return fields
 
     def data(self, span):
@@ -246,12 +244,12 @@ class _Messages:
                 numbers.append(self._varint())
         return tuple(numbers)
 
-    def _walk(self, start, end):
-        """The (number, value) of each field in the bytes from `start` to `end`."""
+    def _collect(self, fields, start, end):
+        """Add the fields in the bytes from `start` to `end` to `fields`."""
         while start < end:
             self._left -= 1
             if self._left < 0:
-                raise BadInput(f"has more than {_MOST_FIELDS} fields, and AlexNet has fewer: use {CAFFE} or {ONNX}")
+                raise _Damaged(f"has more than {_MOST_FIELDS} fields, and AlexNet has fewer")
             self._file.seek(start)
             tag = self._varint()
             wire_type = tag & 7
@@ -264,7 +262,7 @@ class _Messages:
                 start = value[1]
             if start > end:
                 raise _Damaged
-            yield tag >> 3, value
+            fields[tag >> 3].append(value)
 
     def _varint(self):
         """The whole number at the file's position: seven bits a byte, the lowest first; the last byte is below 128."""

@@ -187,7 +187,8 @@ def edit_manifest(**changes):
     (lambda: Path("model/model.json").write_text("{"), "model.json is damaged"),
     (lambda: Path("model/model.json").write_text("[]"), "model.json is damaged"),
     (lambda: edit_manifest(checkpoint="../x"), "damaged"),
-    (lambda: edit_manifest(weights={"name": 1, "sha256": 5}), "damaged"),
+    (lambda: edit_manifest(weights={"name": 1, "fingerprint": 5}), "damaged"),
+    (lambda: edit_manifest(weights={"name": "builtin", "sha256": 64 * "0"}), "damaged"),  # that is format 2
     (lambda: edit_manifest(stage="melted"), "damaged"),
     (lambda: edit_manifest(history=[{"stage": "frozen"}]), "damaged"),
     (lambda: edit_manifest(running=[1, 2]), "damaged"),

@@ -52,6 +52,14 @@ def test_the_first_page_names_the_sample_photos_in_the_published_format(checkout
                           "These weights know 202 of the 1000 classes: the others get probability 0.\n")
 
 
+def test_with_weights_of_all_classes_the_first_page_says_which_preprocessing_it_used(call, monkeypatch):
+    monkeypatch.setattr(weights, "known_classes", lambda weights: 1000)
+    monkeypatch.setattr(weights, "fingerprint", None)  # is not needed
+    for used, other in (("lab", "caffe"), ("caffe", "lab")):
+        status, out, err = call(imagenet_inference, "--weights", "builtin", "--preprocess", used)
+        assert status == 0 and re.fullmatch(f"Preprocessing: {used} .*; --preprocess {other}.*\n", err)
+
+
 def test_the_users_photos_are_named_and_top_sets_how_many_classes(call):
     Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save("grey.png")
     status, out, _ = call(imagenet_inference, files.HERE / "images/cat.png", "grey.png", "--top", 2, "--weights", "builtin")

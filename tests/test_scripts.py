@@ -52,6 +52,14 @@ def test_the_first_page_names_the_sample_photos_in_the_published_format(checkout
                           "These weights know 202 of the 1000 classes: the others get probability 0.\n")
 
 
+def test_with_weights_of_all_classes_the_first_page_says_which_preprocessing_it_used(call, monkeypatch):
+    monkeypatch.setattr(weights, "known_classes", lambda weights: 1000)
+    monkeypatch.setattr(weights, "fingerprint", None)  # is not needed
+    for used, other in (("lab", "caffe"), ("caffe", "lab")):
+        status, out, err = call(imagenet_inference, "--weights", "builtin", "--preprocess", used)
+        assert status == 0 and re.fullmatch(f"Preprocessing: {used} .*; --preprocess {other}.*\n", err)
+
+
 def test_the_users_photos_are_named_and_top_sets_how_many_classes(call):
     Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save("grey.png")
     status, out, _ = call(imagenet_inference, files.HERE / "images/cat.png", "grey.png", "--top", 2, "--weights", "builtin")
@@ -187,7 +195,8 @@ def edit_manifest(**changes):
     (lambda: Path("model/model.json").write_text("{"), "model.json is damaged"),
     (lambda: Path("model/model.json").write_text("[]"), "model.json is damaged"),
     (lambda: edit_manifest(checkpoint="../x"), "damaged"),
-    (lambda: edit_manifest(weights={"name": 1, "sha256": 5}), "damaged"),
+    (lambda: edit_manifest(weights={"name": 1, "fingerprint": 5}), "damaged"),
+    (lambda: edit_manifest(weights={"name": "builtin", "sha256": 64 * "0"}), "damaged"),  # that is format 2
     (lambda: edit_manifest(stage="melted"), "damaged"),
     (lambda: edit_manifest(history=[{"stage": "frozen"}]), "damaged"),
     (lambda: edit_manifest(running=[1, 2]), "damaged"),

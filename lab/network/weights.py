@@ -34,6 +34,7 @@ SHAPES = {
 
 PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
+EDITION_1 = "e46c7faa203953fea04fd4b920cf572fa0d3f690d6296363fe0aea9d8cf6eb6a"  # SHA-256 of the built-in file before this one
 
 _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that the weights do not know gets probability 0
 _LARGEST_LAYER = 9216 * 4096

@@ -86,9 +86,20 @@ def epochs_done(state, stage):
     return sum(epoch["stage"] == stage for epoch in state["history"])
 
 
+def check_edition(state, folder, here=None):
+    """Raise BadInput when the model of `state` was trained on the built-in weights of edition 1, which the lab has no more.
+
+    here: the weights.identity of the weights that are used now; a copy of edition 1 is accepted.
+    """
+    if state["weights"]["sha256"] == weights.EDITION_1 and not (here and here["sha256"] == weights.EDITION_1):
+        raise BadInput(f"the model in {folder} was trained on the built-in weights of edition 1, which edition 2 has "
+                       "replaced: train again, with train_feature_extraction.py --overwrite")
+
+
 def check_weights(state, folder, weights_file):
     """Raise BadInput when the model of `state` was trained on other weights than those in `weights_file`."""
     needed, here = state["weights"], weights.identity(weights_file)
+    check_edition(state, folder, here)
     if needed["sha256"] != here["sha256"]:
         name = f"another version of {needed['name']}" if needed["name"] == here["name"] else needed["name"]
         raise BadInput(f"the layer in {folder} was trained on {name} (SHA-256 {needed['sha256']:.12}...), not on "
@@ -123,6 +134,7 @@ def check_resumable(state, wanted, folder):
     wanted: a `new_state` with what the user asks for now. It may ask for more epochs, and for other settings of a stage that
         has ended or has not begun.
     """
+    check_edition(state, folder, wanted["weights"])
     advice = "or start again with --overwrite"
     begun = {stage: epochs_done(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
     ended = epochs_done(state, "frozen") >= wanted["epochs"]["frozen"]

@@ -91,7 +91,7 @@ def check_edition(state, folder, here=None):
 
     here: the weights.identity of the weights that are used now; a copy of edition 1 is accepted.
     """
-    if state["weights"]["sha256"] == weights.EDITION_1 and not (here and here["sha256"] == weights.EDITION_1):
+    if weights.EDITION_1 in state["weights"].values() and weights.EDITION_1 not in (here or {}).values():
         raise BadInput(f"the model in {folder} was trained on the built-in weights of edition 1, which edition 2 has "
                        "replaced: train again, with train_feature_extraction.py --overwrite")
 

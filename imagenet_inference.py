@@ -40,8 +40,8 @@ def main(arguments=None):
                "Preprocessing: lab (RGB, minus the photo's own mean, conv1 SAME), as in the lab; --preprocess caffe, as the "
                "published weights were trained, is for the best answers.")
     elif caffe:
-        raise BadInput(f"--preprocess caffe is for the published weights, not for {weights_file}: these were trained with the "
-                       "lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
+        raise BadInput(f"--preprocess caffe is for the published weights, not for {weights_file}: these weights were trained "
+                       "with the lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with tf.Graph().as_default(), tf.Session() as session:

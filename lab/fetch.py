@@ -46,7 +46,7 @@ class Source(NamedTuple):
     name: str  # what the file is called in the working directory
     addresses: dict  # address: its published digest, "sha256:...", "sha1:..." or "md5:...", or None
     check: Callable  # called with the path of the complete file; raises BadInput if the content is wrong
-    publisher: str = ""  # of weights
+    publisher: str = ""  # of weights, for the notice and the note beside the file (weights.record)
     licence: str = ""
 
 

@@ -33,7 +33,8 @@ FORMAT = 2  # of model.json. One without a format is from the version before for
 STAGES = "frozen", "finetuned"
 FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate"  # all others count from the first epoch on
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
-_RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
+_RESULTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "mistakes.csv",
+            "test-confusion.png", "test-mistakes.png", "test-mistakes.csv")
 _EVENTS = "events.out.tfevents." + 6 * "[0-9]"
 
 

@@ -172,15 +172,15 @@ class Epoch:
                             for total, new in zip(state["running"], (losses, correct, np.ones(len(correct))))]
 
     def validated(self, logits, labels):
-        """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, 43], against `labels`, int64 [M]."""
+        """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, C], against `labels`, int64 [M]."""
         state, folder = self._run.state, self._run.folder
-        validation = evaluation.report(logits, labels)
+        validation = evaluation.loss_and_accuracy(logits, labels)
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
             "precision": state["settings"]["precision"] if state["stage"] == "frozen" else "float32",
             "training": {"loss": loss / photos, "accuracy": correct / photos},
-            "validation": {"loss": validation["loss"], "accuracy": validation["accuracy"]}})
+            "validation": validation})
         state |= {"step": 0, "running": [0.0, 0, 0]}
         checkpoints.save(self._session, self._saver, folder, state)
         _write_events(folder, state["history"][-1], self._session.graph if self.index == 0 else None)

@@ -71,32 +71,31 @@ def confusion(path, labels, answers, class_names):
     counts = np.bincount(labels * classes + answers, minlength=classes ** 2).reshape(classes, -1)
     names, families = drawable(class_names)
     title = f"{len(labels):,} photos, {np.trace(counts) / len(labels):.1%} of them read right"
-    shown = np.arange(classes)
+    photos, shown = counts.sum(axis=1), np.arange(classes)
     if classes > _CLASSES:
         wrong = np.sum(answers != labels)
-        involved = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+        involved = photos + counts.sum(axis=0) - 2 * counts.diagonal()
         shown = np.sort(np.argsort(-involved, kind="stable")[:_CLASSES])
-        parts_of = counts[np.ix_(shown, shown)]
-        title += (f"; here the {_CLASSES} of {classes:,} classes with the most mistakes: "
-                  f"{parts_of.sum() - np.trace(parts_of):,} of all {wrong:,}")
-    photos = counts.sum(axis=1)[shown]
-    counts = counts[np.ix_(shown, shown)]
+        photos, counts = photos[shown], counts[np.ix_(shown, shown)]
+        title += (f"; here the {_CLASSES} of {classes:,} classes with the most mistakes, "
+                  f"{counts.sum() - np.trace(counts):,} of {wrong:,} among them")
     parts = np.full(counts.shape, np.nan)
     np.divide(counts, photos[:, None], out=parts, where=photos[:, None] > 0)
     if not photos.all():
         title += "; grey: classes without photos"
 
     # Lengths in inches: of a cell, of the matrix, and around it.
-    cell = min(1.5, 10.5 / len(shown))
+    cell = min(10.5 / len(shown), max(1, 3 / len(shown)))
     side = cell * len(shown)
-    texts = [wrap(names[c] if names[c] == f"class {c}" else f"{names[c]}  {c}", 3.5, 9, families) for c in shown]
-    margin = max(1.2, 0.3 + max(width(text, 9, families) for text in texts))
-    title = wrap(title, margin + side + 1.5, 14, families, lines=4)
-    top = 0.6 + 0.25 * len(title.splitlines())
-    size = margin + side + 1.7, margin + side + top
+    texts = [names[c] if names[c] == f"class {c}" else f"{wrap(names[c], 3.6, 9, families)}  {c}" for c in shown]
+    bottom = 0.3 + max(width(text, 9, families) for text in texts)
+    left = max(1.2, bottom)
+    title = wrap(title, left + side + 1.5, 14, families, lines=4)
+    top = (0.9 if classes > 100 else 0.6) + 0.25 * len(title.splitlines())
+    size = left + side + 1.7, bottom + side + top
 
     figure = Figure(size, dpi=DPI)
-    axes = figure.add_axes((margin / size[0], margin / size[1], side / size[0], side / size[1]), xticks=[], yticks=[])
+    axes = figure.add_axes((left / size[0], bottom / size[1], side / size[0], side / size[1]), xticks=[], yticks=[])
     colours = LinearSegmentedColormap.from_list("parts", ["white", _SKY, _BLUE, "#002B45"]).with_extremes(bad=_GREY)
     norm = PowerNorm(0.5, 0, 1)  # the square root: otherwise rare mistakes would look white
     image = axes.imshow(parts, colours, norm)
@@ -116,12 +115,12 @@ def confusion(path, labels, answers, class_names):
         colour = "black" if photos[i] else "grey"
         axes.text(first - gap, i, text, ha="right", va="center_baseline", color=colour, **named)
         axes.text(last + gap, i, shown[i], ha="left", va="center_baseline", fontsize=9, color=colour)
-        axes.text(i, first - gap, shown[i], ha="center", va="bottom", fontsize=9, rotation=90 * (classes > 1000))
+        axes.text(i, first - gap, shown[i], ha="center", va="bottom", fontsize=9, rotation=90 * (classes > 100))
         axes.text(i, last + gap, text, ha="center", va="top", rotation=90, **named)
     axes.text(first - 0.12 / cell, last + gap, "read as", ha="right", va="top", fontsize=12)
     axes.text(first - gap, first - gap, "class", ha="right", va="bottom", fontsize=12)
-    figure.text((size[0] + margin - 1.7) / 2 / size[0], 1 - 0.15 / size[1], title, ha="center", va="top", fontsize=14)
-    bar = figure.colorbar(image, cax=figure.add_axes(((margin + side + 0.6) / size[0], margin / size[1],
+    figure.text(0.5, 1 - 0.15 / size[1], title, ha="center", va="top", fontsize=14)
+    bar = figure.colorbar(image, cax=figure.add_axes(((left + side + 0.6) / size[0], bottom / size[1],
                                                       0.2 / size[0], side / size[1])),
                           ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1], format=PercentFormatter(1, 0))
     bar.set_label("of the class's photos")
@@ -178,7 +177,8 @@ def answers(path, features, probabilities, class_names, names=None, top=5, posit
         title = f"Image {number}" if names is None else f"Image {number} {files.printable(names[number])}"
         if len(title) > 68:  # what fits even if every character is a W
             title = f"Image {number} ...{title[-54:]}"  # the end of a path is the most specific part
-        axes.text(0.2, y - 0.1, title, fontsize=9, fontweight="bold", va="baseline", fontfamily=fonts(title), parse_math=False)
+        weight = "bold" if fonts(title) == fonts("") else "normal"  # other fonts may not be there in bold
+        axes.text(0.2, y - 0.1, title, fontsize=9, fontweight=weight, va="baseline", fontfamily=fonts(title), parse_math=False)
         _place(figure, features[i], 0.2, y, side)
         best = np.argsort(-probabilities[i], kind="stable")[:top]
         middles = y + bar * (np.arange(len(best)) + 0.5)

@@ -42,10 +42,10 @@ def _drawable(class_names):
     undrawn = [c for c, name in enumerate(names) if not lacking.isdisjoint(name) or _cannot_be_ordered(name)]
     if undrawn:
         first = undrawn[0]
-        others = f", and the numbers of {len(undrawn) - 1:,} other classes" if len(undrawn) > 1 else ""
-        why = ("no installed font has all their letters" if not lacking.isdisjoint(names[first])
+        many = f"the numbers of {len(undrawn):,} classes, such as " if len(undrawn) > 1 else ""
+        why = ("no installed font has these letters" if not lacking.isdisjoint(names[first])
                else "matplotlib before 3.11 cannot write from right to left")
-        files.notice(f"The pictures show \"class {first}\" for {files.shorten(names[first])}{others}: {why}.")
+        files.notice(f"The pictures show {many}\"class {first}\" for {files.shorten(names[first])}: {why}.")
     for c in undrawn:
         names[c] = f"class {c}"
     return names, [*_usual(), *families]

@@ -170,15 +170,15 @@ def answers(path, features, probabilities, class_names, names=None, top=5, posit
     height = max(side, min(top, len(class_names)) * bar) + 0.5
     shown = min(len(features), MOST_ANSWERS)
     drawn_names, families = drawable(class_names)
+    numbers = (range(len(features)) if positions is None else positions)[:shown]
+    titles = [f"Image {number}" if names is None else _title(number, names[number]) for number in numbers]
+    titled = {"fontsize": 9, "fontfamily": fonts("".join(titles)), "parse_math": False}
+    if titled["fontfamily"] == fonts(""):
+        titled["fontweight"] = "bold"  # others may not be there in bold
     figure, axes = _sheet(9.2, height * shown + 0.1 + 0.4 * (shown < len(features)))
-    for i in range(shown):
+    for i, title in enumerate(titles):
         y = i * height + 0.4
-        number = i if positions is None else positions[i]
-        title = f"Image {number}" if names is None else f"Image {number} {files.printable(names[number])}"
-        if len(title) > 68:  # what fits even if every character is a W
-            title = f"Image {number} ...{title[-54:]}"  # the end of a path is the most specific part
-        weight = "bold" if fonts(title) == fonts("") else "normal"  # other fonts may not be there in bold
-        axes.text(0.2, y - 0.1, title, fontsize=9, fontweight=weight, va="baseline", fontfamily=fonts(title), parse_math=False)
+        axes.text(0.2, y - 0.1, title, va="baseline", **titled)
         _place(figure, features[i], 0.2, y, side)
         best = np.argsort(-probabilities[i], kind="stable")[:top]
         middles = y + bar * (np.arange(len(best)) + 0.5)
@@ -191,6 +191,13 @@ def answers(path, features, probabilities, class_names, names=None, top=5, posit
     if shown < len(features):
         axes.text(0.2, height * shown + 0.3, f"Photos not shown: {len(features) - shown:,}", fontsize=9)
     _save(figure, path)
+
+
+def _title(number, name):
+    title = f"Image {number} {files.printable(name)}"
+    if len(title) > 68:  # what fits even if every character is a W
+        title = f"Image {number} ...{title[-54:]}"  # the end of a path is the most specific part
+    return title
 
 
 def _sheet(width, height):

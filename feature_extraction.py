@@ -61,7 +61,7 @@ def main(arguments=None):
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
-        plots.answers(args.plot, features, answers, args.photos or None, positions=positions)
+        plots.answers(args.plot, features, answers, gtsrb.sign_names(), args.photos or None, positions=positions)
     return 1 if len(positions) < len(paths) else 0
 
 

@@ -8,6 +8,7 @@ def main(arguments=None):
     args = options.parse(arguments)
 
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
+        import numpy as np
         import tensorflow.compat.v1 as tf
 
         from alexnet import AlexNet, lrn
@@ -109,9 +110,9 @@ def main(arguments=None):
                     answers["test"] = inference.run(session, logits, inputs, test_features, "Test photos")
 
         # Results: loss, accuracy, and what was taken for what.
-        shown = {"validation": (data.features[validation], data.labels[validation], answers["validation"])}
+        shown = {"validation": (data.features, data.labels, validation, answers["validation"])}
         if test:
-            shown["test"] = test.features, test.labels, answers["test"]
+            shown["test"] = test.features, test.labels, np.arange(len(test.labels)), answers["test"]
         results.show(run.folder, run.state["history"], shown, class_names)
         if args.export:
             export.save(args.export, run.folder, run.state, AlexNet, alexnet_weights)

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scripts and the files that come with the lab
@@ -41,6 +42,15 @@ def shorten(value):
     """`value` as text of at most 80 characters, short enough for a message even if a damaged file supplies it."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def printable(text):
+    """`text`, a name that may contain any characters, as one line: a newline becomes \\n, a terminal's escape \\x1b.
+
+    Spaces of any width stay, and the joiners that Persian, Indian scripts and emoji need.
+    """
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs" else ascii(c)[1:-1]
+                   for c in str(text))
 
 
 def reason(error):

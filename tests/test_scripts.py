@@ -109,7 +109,7 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
 
     names = sorted(name for name in os.listdir("model") if "tfevents" not in name)
     assert names == ["checkpoint-4.data-00000-of-00001", "checkpoint-4.index", "confusion.png", "history.png", "metrics.json",
-                     "mistakes.png", "model.json"]
+                     "mistakes.csv", "mistakes.png", "model.json"]
     saved = [name for name, _ in tf.train.list_variables("model/checkpoint-4")]
     assert saved == ["beta1_power", "beta2_power", *(f"head/{kind}{slot}" for kind in ("biases", "weights")
                                                       for slot in ("", "/Adam", "/Adam_1"))]  # no AlexNet

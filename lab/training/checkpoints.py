@@ -46,7 +46,8 @@ FREE_SETTINGS = ("patience",)
 _BEFORE_FORMAT_3 = {"layer": "fc7", "hidden": [], "dropout": 0.0, "size": 32, "decay": "none", "class_weights": "none",
                     "keep": "last", "patience": None, "finetune_from": "conv1"}
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
-_RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
+_RESULTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "mistakes.csv",
+            "test-confusion.png", "test-mistakes.png", "test-mistakes.csv")
 _EVENTS = "events.out.tfevents." + 6 * "[0-9]"
 
 

@@ -188,13 +188,13 @@ class Epoch:
     def validated(self, logits, labels):
         """End the epoch: save, and print loss and accuracy of `logits`, float32 [M, C], against `labels`, int64 [M]."""
         state, folder = self._run.state, self._run.folder
-        validation = evaluation.report(logits, labels, state["class_names"])
+        validation = evaluation.loss_and_accuracy(logits, labels)
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
             "precision": state["settings"]["precision"] if state["stage"] == "frozen" else "float32",
             "training": {"loss": loss / photos, "accuracy": correct / photos},
-            "validation": {"loss": validation["loss"], "accuracy": validation["accuracy"]}})
+            "validation": validation})
         state |= {"step": 0, "running": [0.0, 0, 0]}
         losses = [epoch["validation"]["loss"] for epoch in state["history"] if epoch["stage"] == state["stage"]]
         best = state["settings"]["keep"] == "best" and losses.index(min(losses)) == self.index

@@ -31,12 +31,12 @@ def main(arguments=None):
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
         data = dataset.load(data_path, skip_bad=args.skip_bad) if data_path else drawn_signs.load()
-        test = dataset.load(args.test, "test", args.skip_bad) if args.test else None
+        test = dataset.load(args.test, "test", skip_bad=args.skip_bad, class_names=data.class_names) if args.test else None
         if test:
             splits.check_apart(test, args.test, data)
 
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
-        data, training, validation = dataset.split(data, args.split, data_path)
+        data, training, validation, _ = dataset.split(data, args.split, data_path)
 
         run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
                   splits.identity(data, data_path, training if args.split == "given" else None), weights.identity(weights_file))

@@ -392,7 +392,7 @@ BAD = {
                                 "300,001 photos, too many"),
     "label 43": (changed(labels=np.array([0, 43, 1]), sizes=0, coords=0), r"labels\[1\] is 43, but GTSRB's classes are 0 to 4"),
     "label 30,000": (changed(labels=np.array([0, 30_000, 1])), r"labels\[1\] is 30000, but classes are .* 0 to 29999"),
-    "one class": (changed(labels=[7, 7, 7]), "photos of one class only, class 7: training needs two or more"),
+    "one class": (changed(labels=[7, 7, 7]), "photos of one class only, class 7: training needs photos of two"),
     "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
     "an enormous label": (changed(labels=[0, 1, 10**30]), r"labels\[2\] is 1e\+30"),
     "a label beyond all floats": (changed(labels=[0, 1, 10**400]), "whole numbers .*from 0 to 29999"),

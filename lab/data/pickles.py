@@ -71,7 +71,8 @@ def load(path, names=None, size=None, class_names=None):
             labels, count = _check_labels(labels, path)
             class_names = _implied_names(labels, count, path)
         if labels.min() == labels.max():
-            raise BadInput(f"{path} holds photos of one class only, {class_names[labels[0]]}: training needs two or more")
+            held = f"photos of one class only, {class_names[labels[0]]}" if len(labels) > 1 else "one photo"
+            raise BadInput(f"{path} holds {held}: training needs photos of two classes or more")
 
     if size is None:
         sides = [features.shape[1:3]] if isinstance(features, np.ndarray) else [photo.shape[:2] for photo in features]

@@ -29,6 +29,7 @@ from PIL import Image  # noqa: E402
 with atheris.instrument_imports(include=["lab"]):
     from lab import safe_pickle
     from lab.data import dataset, photos
+    from lab.data.names import read_names
     from lab.files import BadInput
     from lab.network import weights
 
@@ -56,6 +57,11 @@ def read_zip(content):
 def read_csv(content):
     Path("train.p").rename("Train.csv")
     dataset.load(".")
+
+
+def read_class_names(content):
+    class_names = read_names("train.p")
+    assert len(set(class_names)) == len(class_names) and all(class_names)
 
 
 def read_photo(content):
@@ -103,6 +109,12 @@ def save(image, kind, **options):
 def csv_files():
     yield (b"Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path\r\n27,26,5,5,22,20,20,Train/20/00020_00000_00000.png\r\n")
     yield (b"Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\r\n00000_00000.ppm;29;30;5;6;24;25;0\r\n")
+
+
+def name_files():
+    yield b"daisy\r\nred, or pink rose\n\xe9\x9b\x8f\xe8\x8f\x8a\n"
+    yield b'\xef\xbb\xbfClassId,SignName\r\n1,"daisy, ""wild"""\r\n0,rose\r\n'
+    yield b'"SignName";"ClassId"\n"rose";0\n'
 
 
 def zip_files():
@@ -180,7 +192,7 @@ def kept_files():
 READERS = {"pickle": (read_pickle, pickles, 20_000), "weights": (read_weights, weight_files, 5_000),
            "caffe": (read_small_weights, caffe_files, 5_000), "onnx": (read_small_weights, onnx_files, 5_000),
            "zip": (read_zip, zip_files, 10_000), "csv": (read_csv, csv_files, 1_000),
-           "photo": (read_photo, photo_files, 10_000),
+           "names": (read_class_names, name_files, 1_000), "photo": (read_photo, photo_files, 10_000),
            "manifest": (read_manifest, manifests, 3_000),
            "kept": (read_kept, kept_files, 60_000)}
 

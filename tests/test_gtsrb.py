@@ -14,8 +14,9 @@ from copies import dumped, zipped
 from hostile import RunsCode
 from PIL import Image
 
-from lab.data import dataset, gtsrb, splits
+from lab.data import gtsrb, splits
 from lab.data.record import Photos
+from lab.data.tracks import in_order
 from lab.files import BadInput
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def in_gtsrbs_order(tracks_of_classes):
 def test_a_pickle_is_read_whatever_the_type_of_its_integer_labels(dtype):
     features, labels = signs(5), [3, 1, 4, 1, 42]
     path = dumped(features, labels if dtype is list else np.array(labels, dtype), sizes=np.zeros((5, 2)))
-    got_features, got_labels, _, tracks = dataset.load(path)
+    got_features, got_labels, _, tracks = gtsrb.load(path)
     assert np.array_equal(got_features, features) and got_features.dtype == np.uint8
     assert got_labels.tolist() == labels and got_labels.dtype == np.int64
     assert tracks is None
@@ -57,7 +58,7 @@ ONE_HOT = np.eye(43)[[3, 1, 4, 1, 42]]
     ONE_HOT, ONE_HOT.astype(np.uint8), ONE_HOT.astype(bool), ONE_HOT.tolist(), list(ONE_HOT), ONE_HOT.astype(int).tolist(),
 ], ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')} {np.shape(labels)}")
 def test_labels_are_read_as_whole_floats_as_one_hot_rows_and_as_a_column(labels):
-    read = dataset.load(dumped(signs(5), labels)).labels
+    read = gtsrb.load(dumped(signs(5), labels)).labels
     assert read.tolist() == [3, 1, 4, 1, 42] and read.dtype == np.int64
 
 
@@ -66,7 +67,7 @@ def test_features_are_read_as_a_list_of_arrays(protocol):
     features = signs(5)
     for listed in (list(features), tuple(features)):
         Path("train.p").write_bytes(pickle.dumps({"features": listed, "labels": list(range(5))}, protocol))
-        read = dataset.load("train.p").features
+        read = gtsrb.load("train.p").features
         assert np.array_equal(read, features) and read.dtype == np.uint8
 
 
@@ -79,35 +80,40 @@ def test_photos_of_other_sizes_in_a_pickle_are_resized_as_files_are():
         Image.fromarray(picture).save(f"{i}.png")
         rows.append(f"{i}.png;{i}")
     Path("photos.csv").write_text("\n".join(["Filename;ClassId", *rows]))
-    for path in (dumped(pictures, list(range(5))), "photos.csv"):
-        assert np.array_equal(dataset.load(path).features, resized)
+    for path, size in ((dumped(pictures, list(range(5))), 32), ("photos.csv", None)):
+        assert np.array_equal(gtsrb.load(path, size=size).features, resized)
     batch = RNG.integers(0, 256, (3, 48, 64, 3), np.uint8)
-    assert np.array_equal(dataset.load(dumped(batch, [0, 1, 2])).features,
+    assert np.array_equal(gtsrb.load(dumped(batch, [0, 1, 2]), size=32).features,
                           [np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS)) for photo in batch])
 
 
 def test_a_pickle_of_python_2_is_read():
     features, labels = signs(3), np.array([0, 1, 2])
     Path("train.p").write_bytes(python2.dump({"features": features, "labels": labels}))
-    assert np.array_equal(dataset.load("train.p").features, features)
+    assert np.array_equal(gtsrb.load("train.p").features, features)
 
 
 def test_tracks_are_found_from_the_order_of_the_photos():
-    for order in ({7: 2, 33: 23, 0: 1}, {33: 20}, {5: 1}):
-        features, labels, tracks = in_gtsrbs_order(order)
-        assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
+    features, labels, tracks = in_gtsrbs_order({7: 2, 33: 23, 0: 1})
+    assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
+    features, labels, tracks = in_gtsrbs_order({33: 20})
+    assert np.array_equal(in_order(features, labels), tracks)
+
+
+def test_no_tracks_are_claimed_where_every_class_would_have_a_single_one():
+    assert in_order(*in_gtsrbs_order({3: 1, 5: 1, 8: 1})[:2]) is None  # 30 photos of each class, of anything
 
 
 @pytest.mark.parametrize("missing", [[0], [17], [29], [30], [75], [89], [3, 4], [29, 30], [0, 89], [40, 70], [59, 90]])
 def test_tracks_are_found_when_a_class_lacks_one_photo_or_two(missing):
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in in_gtsrbs_order({0: 3, 1: 2}))
-    assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
+    assert np.array_equal(gtsrb.load(dumped(features, labels)).tracks, tracks)
 
 
 def test_the_largest_class_may_lack_two_photos_but_a_larger_one_is_not_gtsrbs():
     features, labels, tracks = (np.delete(array, [700, 1500], axis=0) for array in in_gtsrbs_order({2: 76}))
-    assert np.array_equal(dataset.load(dumped(features[:-30], labels[:-30])).tracks, tracks[:-30])
-    assert dataset.load(dumped(features, labels)).tracks is None
+    assert np.array_equal(in_order(features[:-30], labels[:-30]), tracks[:-30])
+    assert in_order(features, labels) is None
 
 
 @pytest.mark.parametrize("missing", [[5], [35], [65], [5, 35], [5, 80], [35, 36], [60]])
@@ -122,7 +128,7 @@ def test_the_last_photo_of_a_track_stays_in_it_even_if_it_is_more_like_the_next_
     step = np.abs(np.diff(features.astype(int), axis=0)).mean(axis=(1, 2, 3))
     assert step[58] > 1.1 * step[59]
     features, labels, tracks = (np.delete(array, missing, axis=0) for array in (features, labels, tracks))
-    assert np.array_equal(dataset.load(dumped(features, labels)).tracks, tracks)
+    assert np.array_equal(in_order(features, labels), tracks)
 
 
 @pytest.mark.parametrize("spoil", ["shuffled", "shuffled within the classes", "shuffled, two missing", "three missing"])
@@ -131,7 +137,7 @@ def test_no_tracks_are_claimed_when_the_order_does_not_support_them(spoil):
     within = np.r_[RNG.permutation(90), 90 + RNG.permutation(90)]
     order = {"shuffled": RNG.permutation(180), "three missing": np.arange(3, 180),
              "shuffled within the classes": within, "shuffled, two missing": within[2:]}[spoil]
-    assert dataset.load(dumped(features[order], labels[order])).tracks is None
+    assert gtsrb.load(dumped(features[order], labels[order])).tracks is None
 
 
 @pytest.fixture
@@ -144,7 +150,7 @@ def authors_copy():
 @pytest.mark.parametrize("folder", ["unpacked", "unpacked/GTSRB", "unpacked/GTSRB/Final_Training",
                                     "unpacked/GTSRB/Final_Training/Images"])
 def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors_copy, folder):
-    features, labels, _, tracks = dataset.load(folder)
+    features, labels, _, tracks = gtsrb.load(folder)
     assert labels.tolist() == [0] * 6 + [14] * 3
     assert tracks.tolist() == [0] * 3 + [1] * 3 + [14000] * 3
     assert features.shape == (9, 32, 32, 3)
@@ -153,13 +159,13 @@ def test_the_authors_training_photos_are_read_from_any_folder_above_them(authors
 
 
 def test_the_photos_of_one_class_are_read(authors_copy):
-    assert dataset.load("unpacked/GTSRB/Final_Training/Images/00014").tracks.tolist() == [14000] * 3
+    assert gtsrb.load("unpacked/GTSRB/Final_Training/Images/00014").tracks.tolist() == [14000] * 3
 
 
 def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
     os.remove("unpacked/GTSRB/Final_Training/Images/00014/GT-00014.csv")
     with pytest.raises(BadInput, match="GT-00014.csv does not exist"):
-        dataset.load("unpacked")
+        gtsrb.load("unpacked")
 
 
 @pytest.mark.parametrize("place", ["", "GTSRB", "GTSRB/Final_Test", "GTSRB/Final_Test/Images"])
@@ -167,7 +173,7 @@ def test_a_class_without_its_csv_file_is_not_skipped(authors_copy):
 def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive(authors_copy, place, by):
     csv = Path("unpacked-test/GT-final_test.csv").rename(Path("unpacked-test", place, "GT-final_test.csv"))
     path = csv if by == "csv" else "unpacked-test"
-    features, labels, _, tracks = dataset.load(path, "test")
+    features, labels, _, tracks = gtsrb.load(path, "test")
     assert labels.tolist() == [40, 41, 42] and tracks is None
     assert features[:, 0, 0].tolist() == [[200, 0, 0], [200, 1, 1], [200, 2, 2]]
 
@@ -175,7 +181,7 @@ def test_the_authors_test_photos_are_read_with_the_labels_from_the_other_archive
 def test_test_photos_without_labels_are_refused_with_advice_where_to_get_them(authors_copy):
     os.remove("unpacked-test/GT-final_test.csv")
     with pytest.raises(BadInput, match="GT-final_test.test.csv has no column ClassId: .*GTSRB_Final_Test_GT.zip"):
-        dataset.load("unpacked-test/GTSRB/Final_Test/Images", "test")
+        gtsrb.load("unpacked-test/GTSRB/Final_Test/Images", "test")
 
 
 @pytest.fixture
@@ -184,25 +190,25 @@ def kaggles_copy():
 
 
 def test_kaggles_copy_is_read(kaggles_copy):
-    features, labels, _, tracks = dataset.load("kaggle")
+    features, labels, _, tracks = gtsrb.load("kaggle")
     assert labels.tolist() == [3, 3, 20, 20] and tracks.tolist() == [3007, 3007, 20007, 20007]
     assert features[:, 9, 9].tolist() == [[3, 7, 0], [3, 7, 1], [20, 7, 0], [20, 7, 1]]
     for path, part in (("kaggle", "test"), ("kaggle/Test.csv", "test"), ("kaggle/Test.csv", "train")):
-        features, labels, _, tracks = dataset.load(path, part)
+        features, labels, _, tracks = gtsrb.load(path, part)
         assert labels.tolist() == [16] and tracks is None and features[0, 9, 9].tolist() == [200, 0, 0]
 
 
 def test_the_authors_archives_are_read_without_unpacking_them(authors_copy):
     os.makedirs("labels")
     os.rename("unpacked-test/GT-final_test.csv", "labels/GT-final_test.csv")
-    training = dataset.load(zipped("unpacked", gtsrb.TRAIN_ZIP))
-    for ours, theirs in zip(training, dataset.load("unpacked")):
+    training = gtsrb.load(zipped("unpacked", gtsrb.TRAIN_ZIP))
+    for ours, theirs in zip(training, gtsrb.load("unpacked")):
         assert np.array_equal(ours, theirs)
     zipped("unpacked-test", gtsrb.TEST_ZIP)
     with pytest.raises(BadInput, match="GTSRB_Final_Test_GT.zip does not exist"):
-        dataset.load(gtsrb.TEST_ZIP, "test")
+        gtsrb.load(gtsrb.TEST_ZIP, "test")
     zipped("labels", gtsrb.TEST_LABELS_ZIP)
-    test = dataset.load(gtsrb.TEST_ZIP, "test")
+    test = gtsrb.load(gtsrb.TEST_ZIP, "test")
     assert test.labels.tolist() == [40, 41, 42] and test.features[:, 0, 0, 1].tolist() == [0, 1, 2]
 
 
@@ -211,13 +217,13 @@ def test_a_damaged_archive_is_refused_in_one_sentence(authors_copy):
     for start in range(0, len(whole), 97):
         Path("photos.zip").write_bytes(whole[:start] + bytes(30) + whole[start + 30:])
         try:
-            dataset.load("photos.zip")
+            gtsrb.load("photos.zip")
         except BadInput as error:
             assert "photos.zip" in str(error) and len(str(error)) < 300
     for length in range(1, len(whole), 97):
         Path("photos.zip").write_bytes(whole[:length])
         with pytest.raises(BadInput, match="photos.zip"):
-            dataset.load("photos.zip")
+            gtsrb.load("photos.zip")
 
 
 def test_checking_an_archive_finds_one_wrong_byte_in_a_photo():
@@ -233,7 +239,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked():
     with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("Final_Training/Images/00000/GT-00000.csv", bytes(50_000_000))
     with pytest.raises(BadInput, match="50,000,000 bytes"):
-        dataset.load("bomb.zip")
+        gtsrb.load("bomb.zip")
 
 
 def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
@@ -241,27 +247,27 @@ def test_zip_files_that_only_unpacking_helps_with_say_so(kaggles_copy):
         with zipfile.ZipFile("photos.zip", "w", method) as archive:
             archive.writestr("train.p", b"photos")
         with pytest.raises(BadInput, match="photos.zip is encrypted or compressed in an unusual way: unpack it"):
-            dataset.load("photos.zip")
+            gtsrb.load("photos.zip")
     zipped("kaggle", "photos.zip")
     data = bytearray(Path("photos.zip").read_bytes())
     entry = data.index(b"PK\1\2")
     data[entry + 8] |= 1  # encrypted
     Path("photos.zip").write_bytes(data)
     with pytest.raises(BadInput, match="photos.zip is encrypted"):
-        dataset.load("photos.zip")
+        gtsrb.load("photos.zip")
 
 
 def test_a_pickle_in_a_zip_may_be_larger_than_a_photo_but_not_without_limit():
     os.mkdir("course")
     features = np.zeros((4000, 32, 32, 3), np.uint8)
     features[:, 0, 0, 0] = RNG.integers(0, 256, 4000)
-    dumped(features, np.zeros(4000, int), "course/train.p")
-    assert np.array_equal(dataset.load(zipped("course", "course.zip")).features, features)
+    dumped(features, np.arange(4000) % 2, "course/train.p")
+    assert np.array_equal(gtsrb.load(zipped("course", "course.zip")).features, features)
     with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("train.p", "w") as file:
         for _ in range(300):
             file.write(bytes(1_000_000))
     with pytest.raises(BadInput, match="bomb.zip holds a file of 300,000,000 bytes, train.p, larger than any of GTSRB's"):
-        dataset.load("bomb.zip")
+        gtsrb.load("bomb.zip")
 
 
 @pytest.mark.parametrize("method, claimed", [(zipfile.ZIP_STORED, 18), (zipfile.ZIP_DEFLATED, 22)])  # both sizes, or one
@@ -275,7 +281,7 @@ def test_a_pickle_that_is_smaller_than_its_zip_file_says_takes_no_memory_and_is_
     Path("train.zip").write_bytes(data)
     tracemalloc.start()
     with pytest.raises(BadInput, match="^train.zip.* is damaged"):
-        dataset.load("train.zip")
+        gtsrb.load("train.zip")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -289,7 +295,7 @@ def test_a_name_in_a_zip_that_is_not_the_utf_8_it_is_said_to_be_is_refused_in_on
     name = data.index("\xe9".encode(), data.index(header))
     data[name:name + 2] = b"\xff\xfe"
     Path("photos.zip").write_bytes(data)
-    for read in (gtsrb.check_zip, dataset.load):
+    for read in (gtsrb.check_zip, gtsrb.load):
         with pytest.raises(BadInput, match="^photos.zip (is damaged or cut short|has no training photos)"):
             read("photos.zip")
 
@@ -301,7 +307,7 @@ def test_a_zip_whose_files_would_begin_before_it_is_refused_in_one_sentence():
     start = data.index(b"PK\5\6") + 16  # where the directory is said to be
     data[start:start + 4] = (int.from_bytes(data[start:start + 4], "little") + 5000).to_bytes(4, "little")
     Path("photos.zip").write_bytes(data)
-    for read in (gtsrb.check_zip, dataset.load):
+    for read in (gtsrb.check_zip, gtsrb.load):
         with pytest.raises(BadInput, match="^photos.zip is damaged"):
             read("photos.zip")
 
@@ -346,7 +352,7 @@ def edit(path, old, new):
 def test_a_damaged_folder_is_refused_in_one_sentence_that_names_the_file(kaggles_copy, spoil, sentence):
     path = spoil()
     with pytest.raises(BadInput, match=sentence):
-        dataset.load(path)
+        gtsrb.load(path)
 
 
 def ragged(*arrays):
@@ -382,17 +388,21 @@ BAD = {
                         "array of objects .*as NumPy makes of arrays whose shapes differ: save those as a list"),
     "text for features": (changed(features="photos"), "features must be an array or a list, not str"),
     "text in a list": (changed(features=["photos"] * 3), r"features\[0\] must be an array, .* not str"),
-    "a photo again and again": (changed(features=[signs(1)[0]] * 300_001, labels=[0] * 300_001), "300,001 photos, too many"),
-    "label 43": (changed(labels=np.array([0, 43, 1])), r"labels\[1\] is 43"),
+    "a photo again and again": (changed(features=[signs(1)[0]] * 300_001, labels=[0, 1] * 150_000 + [0]),
+                                "300,001 photos, too many"),
+    "label 43": (changed(labels=np.array([0, 43, 1]), sizes=0, coords=0), r"labels\[1\] is 43, but GTSRB's classes are 0 to 4"),
+    "label 30,000": (changed(labels=np.array([0, 30_000, 1])), r"labels\[1\] is 30000, but classes are .* 0 to 29999"),
+    "one class": (changed(labels=[7, 7, 7]), "photos of one class only, class 7: training needs photos of two"),
     "label -1": (changed(labels=np.array([0, 2, -1])), r"labels\[2\] is -1"),
     "an enormous label": (changed(labels=[0, 1, 10**30]), r"labels\[2\] is 1e\+30"),
-    "a label beyond all floats": (changed(labels=[0, 1, 10**400]), "whole numbers .*from 0 to 42"),
-    "a broken label": (changed(labels=np.array([0.0, 1.5, 2])), r"labels\[1\] is 1.5, but GTSRB's classes are 0 to 42"),
+    "a label beyond all floats": (changed(labels=[0, 1, 10**400]), "whole numbers .*from 0 to 29999"),
+    "a broken label": (changed(labels=np.array([0.0, 1.5, 2])), r"labels\[1\] is 1.5, but classes are whole numbers from 0"),
     "a label that is no number": (changed(labels=[0, float("nan"), 2]), r"labels\[1\] is nan"),
     "object labels": (changed(labels=np.array([0, 1, None])), "array of objects"),
     "names for labels": (changed(labels=["stop", "yield", "stop"]), r"whole numbers .* but labels\[0\] is str"),
     "true and false for labels": (changed(labels=np.array([True, False, True])), r"whole numbers .* not bool \(3,\)"),
-    "one-hot labels of ten classes": (changed(labels=np.eye(3, 10)), r"one-hot rows \[N, 43\], not float64 \(3, 10\)"),
+    "one-hot labels of ten signs": (changed(labels=np.eye(3, 10), sizes=0, coords=0),
+                                    r"one-hot rows \[N, 43\], not float64 \(3, 10\)"),
     "a row of two ones": (changed(labels=np.eye(3, 43) + np.eye(3, 43, 1)), r"labels\[0\] must be a one-hot row"),
     "a row of zeros": (changed(labels=np.eye(3, 43, -1, dtype=bool)), r"labels\[0\] must be a one-hot row"),
     "probabilities": (changed(labels=np.full((3, 43), 1 / 43)), r"labels\[0\] must be a one-hot row"),
@@ -409,7 +419,7 @@ def test_a_bad_pickle_is_refused_in_one_sentence_that_names_it(bad):
     make, sentence = BAD[bad]
     path = make()
     with pytest.raises(BadInput, match=sentence) as refusal:
-        dataset.load(path)
+        gtsrb.load(path)
     assert path in str(refusal.value) and "\n" not in str(refusal.value)
     assert not Path("pwned").exists()
 
@@ -477,6 +487,6 @@ def test_arrays_in_fortran_order_hold_the_same_photos():
     photos = []
     for order in (np.ascontiguousarray, np.asfortranarray):
         Path("train.p").write_bytes(pickle.dumps({"features": order(features), "labels": [0, 1, 2]}))
-        photos.append(dataset.load("train.p"))
+        photos.append(gtsrb.load("train.p"))
     assert np.array_equal(photos[0].features, photos[1].features)
     assert splits.identity(photos[0], Path("train.p")) == splits.identity(photos[1], Path("train.p"))

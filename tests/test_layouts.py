@@ -12,7 +12,7 @@ import pytest
 from samples import write_data
 
 import train_feature_extraction
-from lab.data import dataset
+from lab.data import dataset, gtsrb
 from lab.files import BadInput
 
 
@@ -86,8 +86,8 @@ def named_twice(call, monkeypatch):
     """Call the page with `--data X --test X` until it has read both. Returns the Photos of each part, and the refusal or ""."""
     load, read = dataset.load, {}
 
-    def note(path, part="train", skip_bad=False):
-        read[part] = load(path, part, skip_bad)
+    def note(path, part="train", **more):
+        read[part] = load(path, part, **more)
         return read[part]
 
     def stop(*_):
@@ -137,7 +137,7 @@ def test_the_archive_of_test_photos_needs_the_archive_of_labels_beside_it(named_
     write_all()
     Path("zips/GTSRB_Final_Test_GT.zip").unlink()
     with pytest.raises(BadInput, match="^zips/GTSRB_Final_Test_GT.zip does not exist"):
-        dataset.load("zips/GTSRB_Final_Test_Images.zip", "test")
+        gtsrb.load("zips/GTSRB_Final_Test_Images.zip", "test")
 
 
 def test_the_same_part_in_two_places_is_refused_and_both_are_named():
@@ -145,41 +145,41 @@ def test_the_same_part_in_two_places_is_refused_and_both_are_named():
     copies.class_folders("both/GTSRB/Training")
     with pytest.raises(BadInput, match="^both has the training photos twice, both/kaggle/Train.csv and both/GTSRB/Training: "
                                        "name one of them$"):
-        dataset.load("both")
+        gtsrb.load("both")
     copies.zipped("both", "both.zip")
     with pytest.raises(BadInput, match="both.zip/kaggle/Train.csv and both.zip/GTSRB/Training/: unpack it, and name one"):
-        dataset.load("both.zip")
-    assert dataset.load("both", "test").labels.tolist() == [16]
+        gtsrb.load("both.zip")
+    assert gtsrb.load("both", "test").labels.tolist() == [16]
     copies.courses("both")
     with pytest.raises(BadInput, match="twice, both/test.p and both/kaggle/Test.csv"):
-        dataset.load("both", "test")
+        gtsrb.load("both", "test")
 
 
 def test_a_link_to_a_copy_is_no_second_copy():
     copies.class_folders("data/archive/Training")
     Path("data/link").symlink_to("archive")
     Path("data/Images").symlink_to("archive/Training")
-    assert len(dataset.load("data").labels) == 9
+    assert len(gtsrb.load("data").labels) == 9
 
 
 def test_the_labels_may_be_copied_to_the_test_photos_and_those_of_other_photos_do_not_count():
     copies.torchvisions("data")
     labels = Path("data/gtsrb/GT-final_test.csv").read_text()
     Path("data/gtsrb/GTSRB/Final_Test/Images/GT-final_test.csv").write_text(labels)
-    assert dataset.load("data", "test").labels.tolist() == [40, 41, 42]
+    assert gtsrb.load("data", "test").labels.tolist() == [40, 41, 42]
     copies.kaggles("kaggle")
     Path("kaggle/Test/GT-final_test.csv").write_text(labels)
-    assert dataset.load("kaggle", "test").labels.tolist() == [16]
+    assert gtsrb.load("kaggle", "test").labels.tolist() == [16]
 
 
 def test_torchvisions_smaller_training_part_is_told_in_one_line(capsys):
     copies.torchvisions("data")
     for path in ("data", "data/gtsrb/GTSRB/Training"):
-        dataset.load(path)
+        gtsrb.load(path)
         assert capsys.readouterr().err == ("data/gtsrb/GTSRB/Training is torchvision's copy, which has an older training part: "
                                            "9 photos, not 39,209.\n")
     copies.class_folders("GTSRB/Final_Training/Images")
-    dataset.load("GTSRB")
+    gtsrb.load("GTSRB")
     assert capsys.readouterr().err == ""
 
 
@@ -189,7 +189,7 @@ def test_the_names_in_a_folder_without_a_copy_are_told():
     copies.strew_junk("photos")
     with pytest.raises(BadInput, match="^photos has no training photos: looked there and one folder deeper for train.p or "
                                        "Train.csv or 000CC/GT-000CC.csv, found more, stop.png: name a copy that has them$"):
-        dataset.load("photos")
+        gtsrb.load("photos")
 
 
 @pytest.mark.parametrize("path", ["course", "course/train.p", "deep", "course.zip", "deep.zip"])
@@ -198,15 +198,16 @@ def test_the_given_split_trains_on_train_p_and_validates_on_valid_p(path, capsys
     copies.courses("deep/traffic-signs-data")
     for folder in ("course", "deep"):
         copies.zipped(folder, f"{folder}.zip")
-    alone = dataset.load(path)
-    data, training, validation = dataset.split(alone, "given", Path(path))
+    alone = gtsrb.load(path)
+    assert "have no names, so they are called class 0 to class 4" in capsys.readouterr().err
+    data, training, validation, how = dataset.split(alone, "given", Path(path))
     assert data.features[training, 0, 0].tolist() == [[label, 0, 0] for label in range(5)]
     assert data.features[validation, 0, 0].tolist() == [[100, 0, 0], [100, 1, 1]]
-    assert data.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and data.features.dtype == np.uint8
+    assert how == "given" and data.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and data.features.dtype == np.uint8
     assert capsys.readouterr().err == ""
 
-    unchanged, training, validation = dataset.split(alone, "random", Path(path))
-    assert unchanged is alone and sorted([*training, *validation]) == list(range(5))
+    unchanged, training, validation, how = dataset.split(alone, None, Path(path))
+    assert unchanged is alone and how == "random" and sorted([*training, *validation]) == list(range(5))
     place, said = capsys.readouterr().err.splitlines()[0].split(" ", 1)
     assert place.startswith(f"{path.removesuffix('/train.p')}/") and place.endswith("valid.p")
     assert said == "is there and not used: --split given validates on it."
@@ -218,12 +219,12 @@ def test_the_given_split_is_refused_where_there_is_no_valid_p_or_one_of_training
     features, labels = write_data(90, "alone/train.p")
     for path in ("kaggle", "kaggle/Train.csv", "alone", "alone/train.p"):
         with pytest.raises(BadInput, match=f"^{path} comes without a valid.p, on which --split given validates: use --split r"):
-            dataset.split(dataset.load(path), "given", Path(path))
+            dataset.split(gtsrb.load(path), "given", Path(path))
     with pytest.raises(BadInput, match="^builtin comes without a valid.p"):
-        dataset.split(dataset.load("kaggle"), "given", None)
+        dataset.split(gtsrb.load("kaggle"), "given", None)
     copies.dumped(features[40:], labels[40:], "alone/valid.p")
     with pytest.raises(BadInput, match="^alone/valid.p: 50 of its 50 photos are byte for byte among the training photos"):
-        dataset.split(dataset.load("alone/train.p"), "given", Path("alone/train.p"))
+        dataset.split(gtsrb.load("alone/train.p"), "given", Path("alone/train.p"))
 
 
 def test_a_training_with_the_given_split_is_resumed_with_the_same_one_only(call):

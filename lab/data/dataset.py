@@ -1,4 +1,6 @@
-"""The front door to the photos: whatever holds them, `load` finds the reader for it, and `split` holds some out."""
+"""The front door to the photos: `load` finds the reader for whatever holds them, and `split` holds some of them out."""
+
+from pathlib import Path
 
 import numpy as np
 
@@ -6,33 +8,74 @@ from lab import files
 from lab.data import gtsrb
 from lab.data.record import Photos
 from lab.data.splits import check_apart, random_split, track_split
-from lab.files import BadInput
+from lab.files import BadInput, shorten
+
+_FEW = 20  # classes that `announce` lists
+
 
 def load(path, part="train", names=None, size=None, cache=None, skip_bad=False, class_names=None):
-    from lab.data import drawn_signs
-    return gtsrb.load(path, part, skip_bad) if path else drawn_signs.load()
+    """Load the Photos of one part of the data at `path`.
+
+    path: a copy of GTSRB as gtsrb.py reads it; a pickle of any classes, or a folder or a zip file with train.p, valid.p and
+        test.p.
+    part: "train", "valid" or "test". One file is whatever part it is said to be, except that "valid" then is valid.p beside
+        it.
+    names: a source of class names, as `names.read_names` takes it; None for the names that the data have or imply.
+    size: pixels on a side, 32 or 227; None for 32 if the photos are GTSRB's or no larger, else 227.
+    cache: the folder for what is kept of photos in folders, a Path, or None.
+    skip_bad: whether to leave out photo files that cannot be used, and say how many they are.
+    class_names: list of str, those of the training photos, for the other parts, which then have no other classes and the same
+        labels; None for training photos.
+
+    Raises BadInput for data that are missing, damaged or incomplete, that try to run code, that lack the part or have it
+    twice, or that do not fit names, size or class_names; and DiskError, a BadInput too, if the disk fails.
+    """
+    path = Path(path)
+    # lab.data.class_folders plugs in here, for folders and csv files of other classes:
+    # if not gtsrb.is_copy(path):
+    #     data = class_folders.load(path, part, size, cache, skip_bad, class_names)
+    #     return data._replace(class_names=names_of_numbers(data.class_names, names)) if class_names is None else data
+    return gtsrb.load(path, part, skip_bad, names, size, class_names)
+
+
+def announce(data):
+    """Print which classes the photos of `data` show, and how many each, on stderr; of many classes, the extremes only."""
+    counts = np.bincount(data.labels, minlength=len(data.class_names))
+    names = [shorten(name) for name in data.class_names]
+    if len(names) <= _FEW:
+        shown = ", ".join(f"{name} ({count:,})" if count else f"{name} (no photos)" for name, count in zip(names, counts))
+    else:
+        least, most = np.where(counts, counts, counts.max()).argmin(), counts.argmax()
+        shown = f"from {counts[least]:,} of {names[least]} to {counts[most]:,} of {names[most]}"
+        if empty := [names[label] for label in np.flatnonzero(counts == 0)]:
+            rest = f" and {len(empty) - 3:,} others" if len(empty) > 3 else ""
+            shown += f"; no photos of {', '.join(empty[:3])}{rest}"
+    files.notice(f"{len(names):,} classes, {len(data.labels):,} photos: {shown}.")
 
 
 def split(data, how, path):
-    """Split `data`, Photos: the photos, and the indices of those for training and of those for validation, int64 arrays.
+    """Split `data`, Photos: the photos, the indices of those for training and of those for validation, int64 arrays, and how.
 
-    how: "random", the lab's split; "track"; or "given": then the photos of valid.p are added to the end of `data`, to
-        validate with.
-    path: the copy that the photos come from, as in `load`; None for drawn signs.
+    how: "random", the lab's split; "track"; "given": then the photos of valid.p are added to the end of `data`, to validate
+        with; or None for "random".
+    path: what the photos come from, as in `load`; None for drawn signs.
 
-    Raises BadInput for a single photo, for a valid.p that is not there or shares photos with `data`, or if `track_split`
-    raises it.
+    Raises BadInput for a single photo, for a valid.p that is not there, has other classes or shares photos with `data`, or if
+    `track_split` raises it.
     """
+    # lab.data.class_folders plugs in here: its own split, and "given" where None is asked for and it has a validation part.
+    how = how or "random"
     valid = path and gtsrb.valid(path)
     if how == "given":
         if not valid:
             raise BadInput(f"{path or 'builtin'} comes without a valid.p, on which --split given validates: use --split random "
                            "or --split track")
-        given = load(path, "valid")
+        given = load(path, "valid", size=data.features.shape[1], class_names=data.class_names)
         check_apart(given, valid, data)
         rows = np.arange(len(data.labels) + len(given.labels))
-        data = Photos(np.concatenate([data.features, given.features]), np.concatenate([data.labels, given.labels]),
-                      data.class_names, None)
+        features = (np.concatenate([data.features, given.features]) if isinstance(data.features, np.ndarray) else
+                    data.features.joined(given.features))
+        data = Photos(features, np.concatenate([data.labels, given.labels]), data.class_names, None)
         return data, rows[:-len(given.labels)], rows[-len(given.labels):], how
     if valid:
         files.notice(f"{valid} is there and not used: --split given validates on it.")
@@ -41,10 +84,18 @@ def split(data, how, path):
     training, validation = random_split(len(data.labels))
     if not len(training):
         raise BadInput(f"{path} holds one photo, but training and validation need one each: use more photos")
+    _tell_untrained(data, training)
     if data.tracks is not None:
         files.notice("The validation accuracy will be optimistic: the random split puts frames of the same track, near copies "
                      "of one sign, on both sides. --split track holds out whole tracks.")
     elif path:
         files.notice("If these photos include several frames of one sign, as GTSRB's do, the accuracy of the random split is "
                      "optimistic; their order does not show which frames belong together.")
-    return data, training, validation, how or "random"
+    return data, training, validation, how
+
+
+def _tell_untrained(data, training):
+    """Print a notice of the classes that have photos, but none for training."""
+    if len(untrained := np.setdiff1d(data.labels, data.labels[training])):
+        shown = shorten(", ".join(data.class_names[label] for label in untrained))
+        files.notice(f"The random split leaves no photos of these classes to train on: {shown}.")

@@ -1,7 +1,7 @@
-"""The German Traffic Sign Recognition Benchmark (GTSRB), read from any of its common copies.
+"""The German Traffic Sign Recognition Benchmark (GTSRB), found in any of its common copies, and read.
 
-- `train.p`, and the course's `train.p`, `valid.p` and `test.p`: pickled dicts with `features` uint8 [N, 32, 32, 3] and
-  `labels` [N];
+- `train.p`, and the course's `train.p`, `valid.p` and `test.p`, which pickles.py reads, also if their photos show something
+  else;
 - the authors' folders `Final_Training/Images/000CC/` and `Final_Test/Images/`, with their `GT-*.csv`;
 - torchvision's folders `Training/000CC/` and `Final_Test/Images/`, with the same csv files;
 - Kaggle's folder with `Train.csv` and `Test.csv`.
@@ -24,7 +24,7 @@ import numpy as np
 
 from lab import files
 from lab.data import photos, pickles
-from lab.data.names import CLASSES, sign_names
+from lab.data.names import CLASSES, read_names, sign_names
 from lab.data.record import Photos
 from lab.files import BadInput, DiskError, shorten
 from lab.progress import progress
@@ -58,7 +58,27 @@ def find(source="auto"):
     return path
 
 
-def load(path, part="train", skip_bad=False):
+def is_copy(path):
+    """Whether `path` (a Path) is for `load`: it has any of the layouts above, or is one pickle, or a csv file like GTSRB's.
+
+    Raises BadInput for a file that is missing or empty, and for a damaged zip file.
+    """
+    with _opened(path, every_photo=False) as folder:
+        if folder is None:
+            return _is_ours(path)
+        return any(_is_ours(place) for part in _PARTS for place, _ in _found(folder, part, path))
+
+
+def _is_ours(place):
+    """Whether what `_found` yields is GTSRB's: always, unless it is a csv file with other columns."""
+    if not place.name.lower().endswith(".csv") or place.is_dir():
+        return True
+    with files.reading(place) as file:
+        header = file.read(1000).partition(b"\n")[0]
+    return bool({b"ClassId", b"Roi.X1"} & set(re.split(b"[;,]", header.removeprefix(b"\xef\xbb\xbf").strip())))
+
+
+def load(path, part="train", skip_bad=False, names=None, size=None, class_names=None):
     """Load the Photos of one part of the copy at `path`.
 
     path: a folder or a zip file with a copy of GTSRB (the authors' archive of test photos needs their archive of labels
@@ -66,55 +86,73 @@ def load(path, part="train", skip_bad=False):
     part: "train", "valid" or "test". One pickle or csv file is whatever part it is said to be, except that "valid" then is
         valid.p beside it.
     skip_bad: whether to leave out photo files that cannot be used, and say how many they are.
+    names, size, class_names: as `pickles.load` takes them. Photos in files are GTSRB's: 32 is their only size, to which they
+        are resized whole, whatever their shape, as in train.p; and they have 43 classes, which `names` may rename.
 
-    The tracks come from the file names of training photos. For a train.p they come from the order of the photos, if
-    that is GTSRB's order; each class may then lack up to two photos (in the original, class 33 lacks one).
-
-    Photos are resized to 32x32 whole, whatever their shape, as in train.p. In a pickle, the features may be a list of
-    arrays, and the labels a list, whole floats, one-hot rows [N, 43], or [N, 1].
+    The tracks come from the file names of training photos; for a train.p `pickles.load` finds them.
 
     Raises BadInput for a copy that is missing, damaged, incomplete or not GTSRB, that tries to run code, that lacks the
-    part or has it twice; and DiskError, a BadInput too, if the disk fails.
+    part or has it twice, and for what does not fit names, size or class_names; and DiskError, a BadInput too, if the disk
+    fails.
     """
-    data = _load(Path(path), part)
+    path = Path(path)
+    with _opened(path) as folder:
+        if folder is not None:
+            place, read = _find_part(folder, part, path)
+        elif part == "valid":
+            place, read = files.check(path.with_name("valid.p"), "the validation photos"), None
+        else:
+            place, read = path, _csv_reader(path)
+        if read is None:
+            return pickles.load(place, names, size, class_names)
+        if size not in (None, pickles.SMALL):
+            raise BadInput(f"{path} holds GTSRB's signs, which the lab reads as 32x32: leave --size {size} out")
+        if class_names is None:
+            class_names = _renamed(names)
+        elif len(class_names) != CLASSES:
+            raise BadInput(f"{path} holds GTSRB's {CLASSES} classes, but training has {len(class_names)}: name photos of the "
+                           "same classes")
+        data = read()
     if isinstance(data, _Incomplete):
         count = f"{len(data.bad):,} of {len(data.bad) + len(data.labels):,} photos in {path} cannot be used"
         if not skip_bad:
             raise BadInput(f"{data.bad[0]} ({count}: train_feature_extraction.py --skip-bad leaves them out)")
         files.notice(f"{count} and are left out, the first because {data.bad[0]}.")
-        return Photos(*data)
-    return data
+    return Photos(data.features, data.labels, class_names, data.tracks)
 
 
-def _load(path, part):
-    with _opened(path) as folder:
-        if folder is not None:
-            return _load_part(folder, part, path)
-        return _load_file(files.check(path.with_name("valid.p"), "GTSRB's validation photos") if part == "valid" else path)
+def _renamed(names):
+    """The 43 names in the source `names`, or None."""
+    if names is None:
+        return sign_names()
+    class_names = read_names(names)
+    if len(class_names) != CLASSES:
+        raise BadInput(f"{names} has {len(class_names)} names, but GTSRB has {CLASSES} classes")
+    return class_names
 
 
-def _load_file(path):
-    """The Photos in one file: a pickle, or a csv file, whose photos are beside it or where test photos are below it."""
-    return _load_photos([path], path.parent) if path.name.lower().endswith(".csv") else pickles.load(path)
+def _csv_reader(path):
+    """What loads the csv file `path`, whose photos are beside it or where test photos are below it; None for a pickle."""
+    return functools.partial(_load_photos, [path], path.parent) if path.name.lower().endswith(".csv") else None
 
 
 @contextlib.contextmanager
-def _opened(path):
-    """`path` as a folder: a Path, or a zipfile.Path for a zip file; None for any other file."""
+def _opened(path, every_photo=True):
+    """`path` as a folder: a Path, or a zipfile.Path for a zip file, opened as by `_open_zip`; None for any other file."""
     if path.is_dir():
         yield path
         return
-    with files.reading(files.check(path, "GTSRB's photos")) as file:  # is_zipfile(path) would take an error of the disk for no
+    with files.reading(files.check(path, "the photos")) as file:  # is_zipfile(path) would take an error of the disk for no
         is_zip = zipfile.is_zipfile(file)
     if is_zip:
-        with _open_zip(path) as archive:
+        with _open_zip(path, every_photo) as archive:
             yield zipfile.Path(archive)
     else:
         yield None
 
 
-def _load_part(folder, part, path):
-    """The Photos of `part` in `folder`, which is `path` as a folder."""
+def _find_part(folder, part, path):
+    """The place of `part` in `folder`, which is `path` as a folder, and what loads it, as in `_found`."""
     found = _found(folder, part, path)
     if not found:
         others = [f"the {_PARTS[other]} ({where})" for other in _PARTS for where, _ in _found(folder, other, path)]
@@ -125,7 +163,7 @@ def _load_part(folder, part, path):
     if len(found) > 1:
         advice = "name one of them" if folder is path else "unpack it, and name one of them"
         raise BadInput(f"{path} has the {_PARTS[part]} twice, {found[0][0]} and {found[1][0]}: {advice}")
-    return found[0][1]()
+    return found[0]
 
 
 def valid(path):
@@ -139,15 +177,18 @@ def valid(path):
 
 
 def _found(folder, part, path):
-    """The places of `part` in `folder`, which is `path` as a folder: pairs of the place and a function that loads it."""
-    found = [(file, functools.partial(_load_file, file))
+    """The places of `part` in `folder`, which is `path` as a folder: pairs of the place and a function that loads it.
+
+    The function is None for a pickle.
+    """
+    found = [(file, _csv_reader(file))
              for copy in _copies(folder) for name in _FILES[part] if (file := copy / name).exists()]
     if part == "train":
         own = folder / f"GT-{folder.name}.csv"
         if re.fullmatch(r"\d{5}", folder.name) and own.exists():  # the folder of one class
-            found.append((own, functools.partial(_load_file, own)))
+            found.append((own, _csv_reader(own)))
         found += [(place, functools.partial(_load_classes, place))
-                  for place in _places(folder, "Final_Training", "Training") if _classes(place)]
+                  for place in _places(folder, "Final_Training", "Training") if _lists(place)]
     elif part == "test":
         whole, others = _test_lists(folder, path)
         found += [(file, functools.partial(_load_photos, [file], folder)) for file in whole]
@@ -222,6 +263,11 @@ def _classes(folder):
     return sorted(item.name for item in folder.iterdir() if re.fullmatch(r"\d{5}", item.name))
 
 
+def _lists(folder):
+    """Whether a class folder in `folder` has its csv file: folders of other classes may have such names too."""
+    return any((folder / label / f"GT-{label}.csv").exists() for label in _classes(folder))
+
+
 def check_zip(path):
     """Raise BadInput unless every file in the zip file `path` can be unpacked."""
     with _open_zip(path) as archive:
@@ -230,8 +276,11 @@ def check_zip(path):
 
 
 @contextlib.contextmanager
-def _open_zip(path):
-    """Open the zip file `path`. Raises BadInput for damage, even if found later in the `with` block, and for huge files."""
+def _open_zip(path, every_photo=True):
+    """Open the zip file `path`. Raises BadInput for damage, even if found later in the `with` block, and for huge files.
+
+    Unless `every_photo`, the files in it that are no pickles and no csv files may be of any size and kind: they are not read.
+    """
     try:
         archive = zipfile.ZipFile(files.reading(path))
     except DiskError:
@@ -243,6 +292,8 @@ def _open_zip(path):
             for member in archive.infolist():
                 if member.header_offset < 0 or member.header_offset + member.compress_size > os.path.getsize(path):
                     raise zipfile.BadZipFile
+                if not every_photo and not member.filename.lower().endswith((".p", ".csv")):
+                    continue
                 largest = _LARGEST_PICKLE_IN_ZIP if member.filename.endswith(".p") else _LARGEST_IN_ZIP
                 if member.file_size > largest:
                     raise BadInput(f"{path} holds a file of {member.file_size:,} bytes, {shorten(member.filename)}, larger "
@@ -285,7 +336,7 @@ def _load_photos(csv_files, folder=None):
     if not read:
         raise BadInput(f"{csv_files[0]} lists no photo that can be used: {bad[0]}")
     labels, tracks = (np.array(column, object) for column in list(zip(*read))[1:])
-    data = Photos(features[:len(read)], labels.astype(np.int64), sign_names(),
+    data = Photos(features[:len(read)], labels.astype(np.int64), None,
                   None if None in tracks else tracks.astype(np.int64))
     if bad:
         data = _Incomplete(*data)

@@ -84,12 +84,7 @@ def read_imagenet(path):
 
     The largest central square is resized, antialiased (Lanczos); a photo of 227x227 is left unchanged.
     """
-    image = _read(path)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size != (side, side):
-        image = image.crop((left, top, left + side, top + side))
-    return _resize(image, 227)
+    return _resize(_central_square(_read(path)), 227)
 
 
 def read_caffe(path):
@@ -105,6 +100,17 @@ def read_sign(path):
 def as_sign(photo):
     """`photo`, uint8 [H, W, 3], as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
     return _resize(Image.fromarray(photo), 32)
+
+
+def as_imagenet(photo):
+    """`photo`, uint8 [H, W, 3], for AlexNet: uint8 [227, 227, 3], the largest central square, resized as by `read_imagenet`."""
+    return _resize(_central_square(Image.fromarray(photo)), 227)
+
+
+def _central_square(image):
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image if image.size == (side, side) else image.crop((left, top, left + side, top + side))
 
 
 def _resize(image, side):

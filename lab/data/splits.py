@@ -47,8 +47,8 @@ def check_apart(held_out, name, training):
 
     name: where the photos `held_out` come from, for messages.
     """
-    known = {hashlib.sha256(photo).digest() for photo in training.features}
-    shared = sum(hashlib.sha256(photo).digest() in known for photo in held_out.features)
+    known = set(_digests(training.features))
+    shared = sum(digest in known for digest in _digests(held_out.features))
     count = len(held_out.features)
     sentence = f"{name}: {shared:,} of its {count:,} photos are byte for byte among the training photos"
     if 100 * shared >= count:
@@ -57,12 +57,21 @@ def check_apart(held_out, name, training):
         files.notice(f"{sentence}.")
 
 
+def _digests(features):
+    """A digest of each photo: a list of bytes objects."""
+    return [hashlib.sha256(photo).digest() for photo in features] if isinstance(features, np.ndarray) else features.digests
+
+
 def identity(data, path, training=None):
     """A fingerprint of `data`, Photos read from `path` (None for drawn signs): {"name", "sha256"}.
 
     training: int64 [N], the rows to train on if the photos do not determine them, as with a given split.
     """
-    digest = hashlib.sha256(data.features)
+    digest = hashlib.sha256()
+    if isinstance(data.features, np.ndarray):
+        digest.update(data.features)
+    else:  # read or resized when asked for: these digests take less time
+        digest.update(repr(data.features.shape).encode() + b"".join(data.features.digests))
     digest.update(data.labels)
     if data.tracks is not None:  # they determine the split by tracks
         digest.update(data.tracks)

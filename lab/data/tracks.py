@@ -25,8 +25,9 @@ def in_order(features, labels):
         tracks[start:end] = 1000 * labels[start] + number
         within.extend(step[np.diff(number) == 0])
         between.extend(step[np.diff(number) != 0])
+    # Without several tracks in any class nothing would show that there are tracks at all.
     # A shuffled class fits the lengths too, but then neighbours differ within tracks as much as between them.
-    return tracks if not between or np.mean(within) < np.mean(between) / 2 else None
+    return tracks if between and np.mean(within) < np.mean(between) / 2 else None
 
 
 def steps(features):

@@ -121,7 +121,7 @@ class Zip:
     def __init__(self, path):
         self.path, self._lock = path, threading.Lock()
         try:
-            self._archive = zipfile.ZipFile(files.reading(files.check(path, "an archive of photos")))
+            self._archive = zipfile.ZipFile(files.reading(path))
         except (BadInput, MemoryError):
             raise
         except _DAMAGE as error:
@@ -305,24 +305,32 @@ def near_copies(hashes):
     """
     distinct, position = np.unique(hashes, return_inverse=True)
     group, pairs, waiting = np.arange(len(distinct)), [], 0
-    # Hashes that differ in at most NEAR bits agree in at least one of NEAR + 1 bands of bits.
-    edges = np.linspace(0, 64, NEAR + 2).astype(int)
-    for low, high in itertools.pairwise(edges):
-        band = (distinct >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        order = np.argsort(band, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
-            step = max(1, _COMPARISONS // max(len(bucket), 1))
-            for start in range(0, len(bucket) - 1, step):
-                rows, columns = bucket[start:start + step], bucket[start + 1:]
-                i, j = np.nonzero(_bits(distinct[rows, None] ^ distinct[columns]) <= NEAR)
-                pair = group[np.stack([rows[i], columns[j]])]
-                pairs.append(pair[:, pair[0] != pair[1]])
-                waiting += pairs[-1].shape[1]
-                if waiting > _COMPARISONS:
-                    group, pairs, waiting = _merged(group, pairs), [], 0
+    for bucket in [group] if len(distinct) ** 2 <= _COMPARISONS else _buckets(distinct):
+        step = max(1, _COMPARISONS // max(len(bucket), 1))
+        for start in range(0, len(bucket) - 1, step):
+            rows, columns = bucket[start:start + step], bucket[start + 1:]
+            i, j = np.nonzero(_bits(distinct[rows, None] ^ distinct[columns]) <= NEAR)
+            pair = group[np.stack([rows[i], columns[j]])]
+            pairs.append(pair[:, pair[0] != pair[1]])
+            waiting += pairs[-1].shape[1]
+            if waiting > _COMPARISONS:
+                group, pairs, waiting = _merged(group, pairs), [], 0
     group = _merged(group, pairs)[position]
     _, first, number = np.unique(group, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[number]
+
+
+def _buckets(hashes):
+    """Positions in `hashes`, arrays of two or more, so that any two hashes that differ in at most NEAR bits share an array."""
+    edges = np.linspace(0, 64, NEAR + 2).astype(int)  # of NEAR + 1 bands of bits: such hashes agree in at least one of them
+    for low, high in itertools.pairwise(edges):
+        band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(band, kind="stable")
+        ends = np.flatnonzero(np.diff(band[order], append=band[order[-1:]] + np.uint64(1))) + 1
+        starts = np.append(0, ends[:-1])
+        for start, end in zip(starts, ends):
+            if end - start > 1:
+                yield order[start:end]
 
 
 def _merged(group, pairs):

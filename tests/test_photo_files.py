@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 import threading
 import warnings
 import zipfile
@@ -243,22 +242,33 @@ def test_names_in_a_zip_file_of_macos_are_utf_8_though_it_does_not_say_so():
     assert list(photo_files.Zip(Path("photos.zip")).members()) == ["雏菊/1.jpg"]
 
 
-def test_many_threads_read_as_one_does_and_leave_pillows_limit_and_the_warnings_alone(paths):
+class Waiting:
+    """A photo whose file is opened, the second time, when `before` is set; then `opened` is set."""
+
+    def __init__(self, path, before, opened):
+        self.path, self.before, self.opened, self.times = path, before, opened, 0
+
+    def __getattr__(self, name):
+        return getattr(self.path, name)
+
+    def open(self, mode):
+        self.times += 1
+        if self.times == 2:  # the first time, it is only checked
+            self.opened.set()
+            assert self.before.wait(10)
+        return self.path.open(mode)
+
+
+def test_threads_that_read_photos_at_the_same_time_leave_pillows_limit_and_the_warnings_as_they_were(paths):
     before = Image.MAX_IMAGE_PIXELS, warnings.filters[:]
-    alone = [photos.read_sign(path) for path in paths]
-    start = threading.Barrier(16)
-
-    def read(i):
-        start.wait()
-        return [photos.read_sign(path) for path in paths]
-
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(16) as pool:
-            assert all(np.array_equal(result, alone) for result in pool.map(read, range(16)))
-    finally:
-        sys.setswitchinterval(switch)
+    opened, last_opened, first_read = (threading.Event() for _ in range(3))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(photos.read, Waiting(paths[0], last_opened, opened))
+        assert opened.wait(10)
+        last = pool.submit(photos.read, Waiting(paths[1], first_read, last_opened))
+        assert np.array_equal(first.result(), photos.read(paths[0]))
+        first_read.set()
+        assert np.array_equal(last.result(), photos.read(paths[1]))
     assert (Image.MAX_IMAGE_PIXELS, warnings.filters[:]) == before
 
 

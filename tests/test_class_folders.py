@@ -156,7 +156,7 @@ def test_classes_and_counts_are_told_before_the_photos_are_read(capsys, monkeypa
     with pytest.raises(ZeroDivisionError):
         class_folders.load("photos")
     told = capsys.readouterr().err
-    assert "4 training photos of 2 classes" in told and "daisy 3, roses 1" in told
+    assert "4 training photos of 2 classes" in told and "daisy: 3, roses: 1" in told
 
 
 def test_300_classes_of_which_the_largest_and_the_smallest_are_told(capsys):
@@ -197,7 +197,7 @@ def test_a_class_without_photos_in_a_part_is_told_and_one_that_training_lacks_is
     Path("photos/val/daisy").mkdir()
     data = class_folders.load("photos", "valid", class_names=["daisy", "roses"])
     assert data.class_names == ["daisy", "roses"] and data.labels.tolist() == [1, 1]
-    assert "daisy no photos" in capsys.readouterr().err
+    assert "daisy: no photos" in capsys.readouterr().err
     write("val/Roses")
     refused("photos", "Roses", "training photos lack", part="valid", class_names=["daisy", "roses"])
 

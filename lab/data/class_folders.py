@@ -160,7 +160,7 @@ def _load(classes, path, part, size, cache, skip_bad, class_names):
 def _counts(labels, class_names):
     """Each class and how many photos it has, as text."""
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
-    named = [f"{shorten(name)} {count or 'no photos'}" for name, count in zip(class_names, counts)]
+    named = [f"{shorten(name)}: {count or 'no photos'}" for name, count in zip(class_names, counts)]
     if len(named) <= _MOST_NAMED:
         return ", ".join(named)
     few, many = min(counts), max(counts)
@@ -328,7 +328,7 @@ def _class_folders(tree, part, every):
     elif part == "train" and rest.holds_photos() or part == "test" and not parts:
         folder = _stepped(rest)
     else:
-        inside = ", ".join(folders[0].path for folders in parts.values())
+        inside = " and ".join(folders[0].path for folders in parts.values())
         raise BadInput(f"{tree.path} has no {_DESCRIPTIONS[part]}: it holds {inside or 'no parts such as train and val'}")
     return _classes(folder, every)
 
@@ -351,9 +351,10 @@ def _classes(folder, every):
                            f"or list the photos in {_CSV}")
         if not one.photos:
             seems = _seems_to_hold_classes(folder)
+            unpack = "unpack the archive, and " if isinstance(nested.photos[0], photo_files.ZipPhoto) else ""
             raise BadInput(f"{folder.path}: the levels do not tell which folders are the classes, for photos are in "
-                           f"{nested.path} but not in {one.path}: name the folder that holds the class folders, which seems to "
-                           f"be {seems}, or list the photos in {_CSV}")
+                           f"{nested.path} but not in {one.path}: {unpack}name the folder that holds the class "
+                           f"folders, which seems to be {seems}, or list the photos in {_CSV}")
     classes, distinct = {}, {}
     for name, one in inner.items():
         if one is not holding.get(name):
@@ -388,7 +389,7 @@ def _classes(folder, every):
 def _also(folder):
     """What `folder` and those below it hold that is no photo, in brackets, if anything."""
     others = sum((other.others for other in folder.below()), collections.Counter())
-    return f" ({sum(others.values()):,} other files: {_suffixes(others)})" if others else ""
+    return f" (but other files: {_suffixes(others)})" if others else ""
 
 
 def _suffixes(others):

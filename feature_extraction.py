@@ -21,14 +21,15 @@ def main(arguments=None):
         from alexnet import AlexNet
         from lab import fetch
         from lab.data import gtsrb, photos
-        from lab.network import devices, inference, new_layer, weights
+        from lab.network import answers, devices, inference, new_layer, weights
         from lab.network.fast_layers import strided_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints
 
     devices.announce()
-    paths = args.photos or photos.SAMPLE_SIGNS
-    features, positions = photos.read_usable(paths, photos.read_sign)
+    paths = photos.find(args.photos) or photos.SAMPLE_SIGNS
+    batches = photos.batches(paths, photos.read_sign, inference.BATCH)
+    class_names = gtsrb.sign_names()
     weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
     if trained:
@@ -43,22 +44,22 @@ def main(arguments=None):
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
         # AlexNet(resized, feature_extract=True, weights=...) gives the same fc7, with a slower conv1.
         fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=True, weights=alexnet_weights, conv1=strided_conv)
-        logits = new_layer.build(fc7, gtsrb.CLASSES)
+        logits = new_layer.build(fc7, len(class_names))
         probabilities = tf.nn.softmax(logits, name="probabilities")
 
         session.run(tf.global_variables_initializer())
         if trained:
             checkpoints.restore(session, args.model, trained)
         start = time.time()
-        answers = inference.run(session, probabilities, images, features)
-
-    inference.print_top(answers, gtsrb.sign_names(), file_names=args.photos, positions=positions)
+        answered, first = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
+                                       paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
-        plots.answers(args.plot, features, answers, args.photos or None, positions=positions)
-    return 1 if len(positions) < len(paths) else 0
+        features, positions, probabilities = first
+        plots.answers(args.plot, features, probabilities, paths if args.photos else None, positions=positions, count=answered)
+    return 1 if answered < len(paths) else 0
 
 
 if __name__ == "__main__":

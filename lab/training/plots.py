@@ -130,19 +130,20 @@ def mistakes(path, features, labels, probabilities):
     _save(figure, path)
 
 
-def answers(path, features, probabilities, names=None, top=5, positions=None):
+def answers(path, features, probabilities, names=None, top=5, positions=None, count=None):
     """Draw the first 100 photos, one per row, with their `top` most probable signs into the PNG file `path`.
 
     features: uint8 [N, 32, 32, 3]; probabilities: float32 [N, 43]; positions: the photos' N numbers, by default from 0 on;
-    names: the file names, if any, found by these numbers.
+    names: the file names, if any, found by these numbers; count: how many photos there are in all, by default N.
 
     Raises BadInput when the file cannot be written.
     """
     bar, side = 0.256, 1.28  # inches
     height = max(side, top * bar) + 0.5
     shown = features[:MOST_ANSWERS]
+    left_out = (len(features) if count is None else count) - len(shown)
     sign_names = gtsrb.sign_names()
-    figure, axes = _sheet(9.2, height * len(shown) + 0.1 + 0.4 * (len(shown) < len(features)))
+    figure, axes = _sheet(9.2, height * len(shown) + 0.1 + 0.4 * (left_out > 0))
     for i, photo in enumerate(shown):
         y = i * height + 0.4
         number = i if positions is None else positions[i]
@@ -158,8 +159,8 @@ def answers(path, features, probabilities, names=None, top=5, positions=None):
             axes.text(5.4, middle, sign_names[answer], ha="right", va="center_baseline", fontsize=9)
             axes.text(5.55 + probabilities[i, answer] * 3, middle, f"{probabilities[i, answer]:.3f}",
                       va="center_baseline", fontsize=9)
-    if len(shown) < len(features):
-        axes.text(0.2, height * len(shown) + 0.3, f"Photos not shown: {len(features) - len(shown):,}", fontsize=9)
+    if left_out:
+        axes.text(0.2, height * len(shown) + 0.3, f"Photos not shown: {left_out:,}", fontsize=9)
     _save(figure, path)
 
 

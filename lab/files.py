@@ -14,8 +14,9 @@ HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scri
 PLACES = Path(), HERE  # where the user may put weights and photos
 DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
-# What macOS, Windows, Synology's disk stations and Linux's ext4 put beside the user's files; hidden files start with a dot
-_JUNK = "__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "lost+found"
+# Beside names that begin with a dot: of macOS, Windows, the network drives of Synology and QNAP, Linux and Python
+_JUNK = {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir",
+         "@recycle", "#recycle", "lost+found", "__pycache__"}
 
 _PAUSES = 0.1, 0.4, 1.5  # seconds before reading is tried again after an error of the disk
 # What reading fails with because of the file's name, its permissions or, for the last two, nonsense in it that was taken for a
@@ -125,7 +126,7 @@ def _persistently(call, path):
 
 def is_junk(name):
     """Whether an archiver, a file manager or the system has added the file or folder `name`, and not the user."""
-    return name.startswith(".") or name in _JUNK
+    return name.startswith(".") or name.lower() in _JUNK
 
 
 def check_absent(path):

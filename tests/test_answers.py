@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from samples import mistake
 import feature_extraction
 import imagenet_inference
 import traffic_sign_inference
-from lab import interrupts
+from lab import command_line, files
 from lab.data import photos
 from lab.files import BadInput
 from lab.network import answers, inference
+from lab.training import plots
 
 PAGES = [imagenet_inference, traffic_sign_inference, feature_extraction]
 CHEAP = [traffic_sign_inference, "--weights", "builtin"]
@@ -49,8 +51,9 @@ def read_csv(path):
 
 
 def test_folders_are_walked_in_a_fixed_order_without_hidden_and_system_entries():
-    for name in ("b/2.png", "b/10.PNG", "b/a/x.JPG", "b/ä.jpeg", "b/.hidden.png", "b/.ipynb_checkpoints/2.png", "b/a/@eaDir/x.jpg",
-                 "b/__MACOSX/._2.png", "b/Thumbs.db", "b/notes.txt", "b/a/x.heic", "b/no-ending", "c.dat", "b/a.png/in.tif"):
+    for name in ("b/2.png", "b/10.PNG", "b/a/x.JPG", "b/ä.jpeg", "b/a/x.heic", "b/a.png/in.tif", "c.dat",
+                 "b/.hidden.png", "b/.ipynb_checkpoints/2.png", "b/a/@eaDir/x.jpg", "b/__MACOSX/2.png", "b/Thumbs.db",
+                 "b/notes.txt", "b/no-ending"):
         photo(name)
     assert photos.find(["c.dat", "b", "b/2.png"]) == [
         "c.dat", "b/10.PNG", "b/2.png", "b/ä.jpeg", "b/a/x.JPG", "b/a/x.heic", "b/a.png/in.tif", "b/2.png"]
@@ -63,7 +66,7 @@ def test_a_link_to_a_folder_is_followed_once():
     os.symlink("..", "elsewhere/up")
     os.symlink(".", "b/here")
     found = photos.find(["b"])
-    assert sorted(os.path.realpath(path) for path in found) == [os.path.abspath(path) for path in ("b/2.png", "elsewhere/1.png")]
+    assert sorted(map(os.path.realpath, found)) == [os.path.realpath(path) for path in ("b/2.png", "elsewhere/1.png")]
 
 
 def stdin(monkeypatch, data):
@@ -181,8 +184,7 @@ def test_a_table_is_replaced_when_the_new_one_is_complete(call):
 # Many photos
 
 
-class Args:
-    photos, top, threshold, csv, jsonl = ["folder"], 2, 0.0, "a.csv", None
+ARGS = SimpleNamespace(photos=["folder"], top=2, threshold=0.0, csv="a.csv", jsonl=None)
 
 
 def uniform(features):
@@ -199,8 +201,6 @@ def batches_of_four(paths):
     (lambda: (_ for _ in ()).throw(BadInput("the disk is gone")), 2),
 ])
 def test_what_ends_a_run_leaves_whole_rows_in_the_unfinished_table_and_says_so(capsys, strike, status):
-    from lab import command_line
-
     paths, runs = [f"{i}.png" for i in range(20)], []
 
     def run(features):
@@ -211,7 +211,7 @@ def test_what_ends_a_run_leaves_whole_rows_in_the_unfinished_table_and_says_so(c
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
-        assert command_line.exit_status(lambda: answers.give(run, batches_of_four(paths), "abc", paths, Args)) == status
+        assert command_line.exit_status(lambda: answers.give(run, batches_of_four(paths), "abc", paths, ARGS)) == status
     finally:
         signal.signal(signal.SIGINT, handler)
     rows = read_csv("a.csv.unfinished")
@@ -221,8 +221,6 @@ def test_what_ends_a_run_leaves_whole_rows_in_the_unfinished_table_and_says_so(c
 
 
 def test_a_row_that_a_full_disk_cuts_short_is_taken_back(monkeypatch, capsys):
-    from lab import files
-
     class Full(io.FileIO):
         def write(self, data):
             if self.tell() + len(data) > 200:
@@ -233,7 +231,7 @@ def test_a_row_that_a_full_disk_cuts_short_is_taken_back(monkeypatch, capsys):
     monkeypatch.setattr(Path, "open", lambda path, mode, buffering=0: Full(path, mode))
     paths = [f"{i}.png" for i in range(20)]
     with pytest.raises(BadInput, match="a.csv cannot be written: the disk is full"):
-        answers.give(uniform, batches_of_four(paths), "abc", paths, Args)
+        answers.give(uniform, batches_of_four(paths), "abc", paths, ARGS)
     assert files.reading("a.csv.unfinished").read()[-2:] == b"\r\n"
     assert [row[0] for row in read_csv("a.csv.unfinished")] == ["file", *paths[:4]]
     assert "has the answers for 4 photos" in capsys.readouterr().err
@@ -259,8 +257,6 @@ def test_many_photos_are_read_a_batch_at_a_time_and_batches_hold_no_gaps(capsys)
 
 
 def test_the_picture_shows_the_first_photos_of_all_batches_and_counts_the_others(call, monkeypatch):
-    from lab.training import plots
-
     drawn = []
     monkeypatch.setattr(plots, "answers", lambda path, features, *rest, **named: drawn.append((features, rest, named)))
     monkeypatch.setattr(inference, "BATCH", 2)
@@ -272,6 +268,4 @@ def test_the_picture_shows_the_first_photos_of_all_batches_and_counts_the_others
 
 
 def test_a_batch_has_all_the_photos_that_a_picture_of_answers_shows():
-    from lab.training import plots
-
     assert inference.BATCH >= plots.MOST_ANSWERS

@@ -1,0 +1,12 @@
+"""The record that every reader of photos returns."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+
+class Photos(NamedTuple):
+    features: np.ndarray  # uint8 [N, 32, 32, 3], RGB
+    labels: np.ndarray  # int64 [N], 0 to len(class_names) - 1
+    class_names: list  # of str, in the order of the labels
+    tracks: Optional[np.ndarray]  # int64 [N], 1000 * label + number of the track in its class, or None if unknown

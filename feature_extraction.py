@@ -21,17 +21,17 @@ def main(arguments=None):
         from alexnet import AlexNet
         from lab import fetch
         from lab.data import names, photos
-        from lab.network import devices, inference, new_layer, weights
+        from lab.network import answers, devices, inference, new_layer, weights
         from lab.network.fast_layers import strided_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints
 
     devices.announce()
-    paths = args.photos or photos.SAMPLE_SIGNS
+    paths = photos.find(args.photos) or photos.SAMPLE_SIGNS
     trained = checkpoints.read(args.model)
     settings = trained["settings"] if trained else {"layer": "fc7", "hidden": [], "size": 32}
     class_names, size = trained["class_names"] if trained else names.sign_names(), settings["size"]
-    features, positions = photos.read_usable(paths, photos.read_sign if size == 32 else photos.read_imagenet)
+    batches = photos.batches(paths, photos.read_sign if size == 32 else photos.read_imagenet, inference.BATCH)
     weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
     if trained:
@@ -54,15 +54,16 @@ def main(arguments=None):
         if trained:
             checkpoints.restore(session, args.model, trained)
         start = time.time()
-        answers = inference.run(session, probabilities, images, features)
-
-    inference.print_top(answers, class_names, file_names=args.photos, positions=positions)
+        answered, first = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
+                                       paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
-        plots.answers(args.plot, features, answers, gtsrb.sign_names(), args.photos or None, positions=positions)
-    return 1 if len(positions) < len(paths) else 0
+        features, positions, probabilities = first
+        plots.answers(args.plot, features, probabilities, class_names, paths if args.photos else None, positions=positions,
+                      count=answered)
+    return 1 if answered < len(paths) else 0
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ def main(arguments=None):
         from caffe_classes import class_names
         from lab import fetch
         from lab.data import photos
-        from lab.network import devices, inference, weights
+        from lab.network import answers, devices, inference, weights
         from lab.network.preprocessing import subtract_mean
 
     devices.announce()
-    paths = args.photos or photos.SAMPLE_SIGNS
-    features, positions = photos.read_usable(paths, photos.read_sign)
+    paths = photos.find(args.photos) or photos.SAMPLE_SIGNS
+    batches = photos.batches(paths, photos.read_sign, inference.BATCH)
     alexnet_weights = weights.load(fetch.weights_file(args.weights))
     weights.warn_of_unknown_classes(alexnet_weights)
 
@@ -34,11 +34,10 @@ def main(arguments=None):
 
         session.run(tf.global_variables_initializer())
         start = time.time()
-        answers = inference.run(session, probabilities, images, features)
-
-    inference.print_top(answers, class_names, file_names=args.photos, positions=positions)
+        answered, _ = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
+                                   paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
-    return 1 if len(positions) < len(paths) else 0
+    return 1 if answered < len(paths) else 0
 
 
 if __name__ == "__main__":

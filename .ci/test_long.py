@@ -368,3 +368,55 @@ def test_a_disk_too_small_for_finetuning_is_reported_before_it_begins(tmp_path):
         status, _, err = run(tmp_path, "train_feature_extraction.py", "--epochs", "1", "--finetune", "--model", disk / "model")
         assert status == 2 and "finetuning saves all of AlexNet" in err.splitlines()[-1]
         assert run(tmp_path, "feature_extraction.py", "--model", disk / "model")[0] == 0  # the frozen epoch is kept
+
+
+# Thousands of photos through a page
+
+
+def many_photos(folder, count):
+    """`count` photos of 300x227 in a folder: one file, with as many names."""
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (227, 300, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "00000.png")
+    for i in range(1, count):
+        os.link(folder / "00000.png", folder / f"{i:05}.png")
+
+
+def rows(path):
+    return path.read_bytes().count(b"\r\n") - 1 if path.exists() else 0
+
+
+def test_five_thousand_photos_take_no_more_memory_than_a_thousand_and_sigterm_keeps_whole_rows(tmp_path):
+    """All of them, at 227x227, would take 800 MB."""
+    count, unfinished = 5200, tmp_path / "a.csv.unfinished"
+    many_photos(tmp_path / "photos", count)
+    names = [f"photos/{i:05}.png" for i in range(count)]
+
+    def watched(until):
+        """A running page, and its anonymous memory in MB, at most, before and after its 1000th row."""
+        process, most = start(tmp_path, "imagenet_inference.py", "photos", "--weights", "builtin", "--csv", "a.csv"), [0, 0]
+        while process.poll() is None and rows(unfinished) < until:
+            with contextlib.suppress(IndexError, FileNotFoundError, ProcessLookupError):
+                memory = Path(f"/proc/{process.pid}/status").read_text().split("RssAnon:")[1].split()[0]
+                late = rows(unfinished) > 1000
+                most[late] = max(most[late], int(memory) / 1000)
+            time.sleep(0.05)
+        return process, most
+
+    process, _ = watched(300)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    done = rows(unfinished)
+    assert process.returncode == 143 and err.splitlines()[-2:] == [f"{unfinished.name} has the answers for {done} photos.",
+                                                                   "Interrupted."]
+    assert 300 <= done < count and done % 128 == 0
+    assert [line.split(",")[0] for line in unfinished.read_text().splitlines()[1:]] == names[:done]
+    assert "exists, which another run is writing, or has left" in run(tmp_path, "imagenet_inference.py", "--csv", "a.csv")[2]
+
+    unfinished.unlink()
+    process, (early, late) = watched(count + 1)
+    out, err = process.communicate()
+    print(f"\nanonymous memory: {early:.0f} MB up to the 1000th photo, {late:.0f} MB later")
+    assert process.returncode == 0 and out.startswith("a.csv has the answers for 5,200 photos.\n")
+    assert late < early + 100
+    assert [line.split(",")[0] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]] == names

@@ -8,19 +8,31 @@ import signal
 import sys
 import tempfile
 
-from lab import cpu, interrupts
+from lab import cpu, files, interrupts
 from lab.files import BadInput, notice
 
 
 def parser(description, photos=None):
     """An ArgumentParser with --weights and --precision.
 
-    photos: str, what the default photos are, for --help; if given, the parser also takes PHOTO ....
+    photos: str, what the default photos are, for --help; if given, the parser also takes PHOTO ..., --top, --threshold, --csv
+    and --jsonl.
     """
     parser = Parser(description=description)
     if photos:
         parser.add_argument("photos", metavar="PHOTO", nargs="*",
-                            help=f"photos to classify: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM (default: {photos})")
+                            help="photos to classify: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM files, folders of them with "
+                                 f"all folders below, and - for names on stdin, one a line (default: {photos})")
+        parser.add_argument("--top", type=whole_number(1, 1000), default=5, metavar="N",
+                            help="how many classes to name for each photo (default: 5)")
+        parser.add_argument("--threshold", type=rate, default=0.0, metavar="P",
+                            help="answer \"unknown\" for a photo whose most probable class is less probable than P")
+        parser.add_argument("--csv", type=table(".csv"), metavar="FILE",
+                            help="write the answers to this file, a photo a row, rather than print them: file, class, "
+                                 "probability, class2, probability2 and so on")
+        parser.add_argument("--jsonl", type=table(".jsonl"), metavar="FILE",
+                            help="write them to this file, a photo a line of JSON; until either file is complete, it is "
+                                 "FILE.unfinished")
     parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="AlexNet's weights: a .npy, .npz, .caffemodel or .onnx file; builtin: the compact ones that come "
                              "with the lab; auto (default): the published ones if they are here, else fetched, else builtin; "
@@ -46,11 +58,11 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`.
 
-        If some exist, the others are left to photos.read_usable.
+        If some exist, the others are left to photos.batches.
         """
         args = super().parse_args(args, namespace)
         photos = getattr(args, "photos", ())
-        if photos and all(map(_missing, photos)):
+        if photos and "-" not in photos and all(map(_missing, photos)):
             raise BadInput(f"{photos[0]} does not exist" + (f", nor do the {len(photos) - 1} others: check the names"
                                                             if len(photos) > 1 else ": check the name"))
         return args
@@ -102,8 +114,22 @@ def png(text):
     return text
 
 
+def table(suffix):
+    """An argparse type: the name of a file to write with files.growing, which ends in `suffix` (str)."""
+    def parse(text):
+        if not text.lower().endswith(suffix):  # as in --csv *.jpg, which would replace a photo
+            raise argparse.ArgumentTypeError(f"{text} must end in {suffix}")
+        try:
+            files.check_growing(text)
+        except BadInput as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+
+    return parse
+
+
 def rate(text):
-    """An argparse type: a learning rate, above 0 and at most 1."""
+    """An argparse type: a learning rate or a probability, above 0 and at most 1."""
     try:
         number = float(text)
     except ValueError:
@@ -256,5 +282,6 @@ def _open_standard_streams():
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+    sys.stdin = sys.stdin or open(0, closefd=False)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)

@@ -15,6 +15,10 @@ HERE = Path(__file__).resolve().parents[1]  # the repository root, with the scri
 PLACES = Path(), HERE  # where the user may put weights and photos
 DISK_FULL = errno.ENOSPC, errno.EDQUOT
 
+# Beside names that begin with a dot: of macOS, Windows, the network drives of Synology and QNAP, Linux and Python
+_JUNK = {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir",
+         "@recycle", "#recycle", "lost+found", "__pycache__"}
+
 _PAUSES = 0.1, 0.4, 1.5  # seconds before reading is tried again after an error of the disk
 # What reading fails with because of the file's name, its permissions or, for the last two, nonsense in it that was taken for a
 # position. Any other error (EIO, ENOTCONN, ESTALE, ETIMEDOUT ...) is the disk's or the network drive's.
@@ -130,6 +134,11 @@ def _persistently(call, path):
         time.sleep(pause)
 
 
+def is_junk(name):
+    """Whether an archiver, a file manager or the system has added the file or folder `name`, and not the user."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
 def check_absent(path):
     """Raise BadInput if `path` exists, so that writing there overwrites nothing."""
     if os.path.lexists(path):
@@ -198,5 +207,67 @@ def replacing(path):
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {reason(error)}") from error
+
+
+def check_growing(path):
+    """Raise BadInput if `growing` could not write the file `path`."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise BadInput(f"{path} exists and is not a file: choose another name")
+    unfinished = _unfinished(path)
+    if os.path.lexists(unfinished):
+        raise BadInput(f"{unfinished} exists, which another run is writing, or has left: choose another name, or move it away")
+    try:
+        unfinished.open("xb").close()
+        unfinished.unlink()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def growing(path):
+    """Write a file part by part: a context manager that yields a function, which appends the bytes that it is given.
+
+    They go to the file `path`.unfinished, which must not exist, and which is moved to `path` at the end. After an exception it
+    is kept, with whole parts only, unless there are none. Raises BadInput if the file cannot be written.
+    """
+    unfinished, whole = _unfinished(path), 0
+
+    def append(part):
+        nonlocal whole
+        left = memoryview(part)
+        with _telling(path):
+            while left:
+                left = left[file.write(left):]
+        whole += len(part)
+
+    with _telling(path):
+        file = unfinished.open("xb", buffering=0)
+    try:
+        with file:
+            try:
+                yield append
+            except BaseException:
+                file.truncate(whole)  # an interrupt or a full disk may have cut a part short
+                raise
+            with _telling(path):
+                os.fsync(file.fileno())
+        with _telling(path):
+            unfinished.replace(path)
+    except BaseException:
+        if not whole:
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _unfinished(path):
+    return Path(f"{path}.unfinished")
+
+
+@contextlib.contextmanager
+def _telling(path):
+    try:
+        yield
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {reason(error)}") from error

@@ -188,7 +188,7 @@ def test_a_fault_of_the_file_is_not_tried_again(number):
 
 
 @pytest.mark.parametrize("look", [lambda: files.check("x.png", "a photo"),
-                                  lambda: photos.read_usable(["x.png"], photos.read_sign),
+                                  lambda: photos.batches(["x.png"], photos.read_sign, 9),
                                   lambda: command_line.existing()("x.png") and photos.read("x.png")])
 def test_a_file_on_a_network_drive_that_is_not_connected_is_not_said_to_be_missing(no_pauses, monkeypatch, look):
     def stat(path, stat=os.stat, **options):

@@ -28,9 +28,6 @@ from lab.files import BadInput, shorten
 _PARTS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test",
           "testing": "test"}
 _DESCRIPTIONS = {"train": "training photos", "valid": "validation photos", "test": "test photos"}
-# Beside names that begin with a dot: of macOS, Windows, the network drives of Synology and QNAP, Linux and Python.
-_JUNK = {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir",
-         "@recycle", "#recycle", "lost+found", "__pycache__"}
 _MOST_NAMED = 50  # classes in one line
 
 _CSV = "a csv file with the columns path,label"
@@ -218,10 +215,6 @@ class _Folder:
             self.others[suffix] += 1
 
 
-def _is_junk(name):
-    return name.startswith(".") or name.lower() in _JUNK
-
-
 def _tree(path):
     """The _Folder of `path`, a folder or a zip file."""
     if path.is_dir():
@@ -241,7 +234,8 @@ def _tree_on_disk(path):
         try:
             above += (_identity(folder.path),)
             with os.scandir(folder.path) as entries:
-                entries = sorted((entry for entry in entries if not _is_junk(entry.name)), key=lambda entry: _nfc(entry.name))
+                entries = sorted((entry for entry in entries if not files.is_junk(entry.name)),
+                                 key=lambda entry: _nfc(entry.name))
         except OSError as error:
             raise BadInput(f"{folder.path} cannot be read: {error.strerror}") from error
         for entry in entries:
@@ -269,7 +263,7 @@ def _tree_in_zip(path):
     root = _Folder(str(path))
     for name, info in sorted(archive.members().items(), key=lambda member: _nfc(member[0])):
         *above, last = [part for part in name.split("/") if part not in ("", ".")] or [""]
-        if any(map(_is_junk, [*above, last])):  # ".." too
+        if any(map(files.is_junk, [*above, last])):  # ".." too
             continue
         folder = root
         for part in [*above, last] if name.endswith("/") and last else above:

@@ -17,7 +17,6 @@ import struct
 import threading
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,6 @@ NEAR = 4  # bits, of 64, in which near copies may differ: photos saved again at 
 
 _READERS = {32: photos.read_sign, 227: photos.read_imagenet}
 _LARGEST = 1_000_000_000  # bytes in a file
-_MOST_THREADS = 16  # each may hold a large photo in memory
 _COMPARISONS = 4_000_000  # of hashes at a time
 _FLAT = 2  # grey levels: a photo of a smaller standard deviation has no structure to compare
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, struct.error)
@@ -72,7 +70,7 @@ class PhotoFiles:
         def read(i):
             features[i] = self._read(wanted[i])
 
-        with _pool(len(wanted)) as pool:
+        with photos.threads(len(wanted)) as pool:
             for _ in pool.map(read, range(len(wanted))):  # raises the first error
                 pass
         return features
@@ -211,7 +209,7 @@ def scan(paths, cache=None, source=""):
     changed = bool(unknown) or len(known) > len(found)
     try:
         if unknown:
-            with _pool(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
+            with photos.threads(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
                                                        unit="photo") as bar:
                 for i, result in zip(unknown, pool.map(lambda i: _look(paths[i]), unknown)):
                     (bad if isinstance(result, BadInput) else found)[i] = result
@@ -345,14 +343,3 @@ def _bits(numbers):
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(numbers)
     return np.unpackbits(numbers[..., None].view(np.uint8), axis=-1).sum(axis=-1, dtype=np.uint8)
-
-
-@contextlib.contextmanager
-def _pool(tasks):
-    """Threads to decode photos in, one for each core that this process may use: Pillow's decoders run beside each other."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(max(1, min(cores, tasks, _MOST_THREADS)))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, the photos that are still waiting are not read

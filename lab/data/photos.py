@@ -1,10 +1,14 @@
 """Reads photo files into uint8 RGB arrays of the sizes that the lab needs."""
 
 import contextlib
+import functools
 import io
+import itertools
 import os
+import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ SMALLEST = 8  # pixels on each side
 SAMPLES = [files.HERE / "images" / name for name in ("cat.png", "coffee.png")]
 SAMPLE_SIGNS = [files.HERE / "images" / name for name in ("stop.png", "road-work.png")]
 
+_MOST_THREADS = 16  # that read photos: each may hold a large one in memory
 _LARGE = 89_478_485  # pixels, Pillow's own limit: photos above it are read only if that takes no more than _MEMORY
 _MEMORY = 1_000_000_000  # bytes
 _BAND = 1 << 20  # pixels that are converted at a time
@@ -65,27 +70,113 @@ def read_all(paths, read_one):
     return np.stack([read_one(path) for path in paths])
 
 
-def read_usable(paths, read_one):
+def find(arguments):
+    """The photos that `arguments` name, a list of str in a fixed order; of no arguments an empty list.
+
+    arguments: a list of str. A file is taken as it is. Of a folder, all photos in it and in the folders below are taken, those
+    whose name ends as a photo's does, sorted by name, without hidden files and what the system adds; a link to a folder counts
+    as one, but none is read twice. "-" stands for the lines of stdin, each a file or a folder.
+
+    Raises BadInput for a folder without photos or one that cannot be read, and if there are no names on stdin.
+    """
+    found = []
+    for argument in arguments:
+        for name in _names_on_stdin() if argument == "-" else [argument]:
+            found += _photos_in(name) if os.path.isdir(name) else [name]
+    return found
+
+
+def _names_on_stdin():
+    """The lines of stdin that are not empty. They may hold any bytes, as names on Linux do."""
+    names = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer]
+    if not any(names):
+        raise BadInput("stdin has no names of photos: give one on each line, as by find photos -name '*.jpg' | ...")
+    return list(filter(None, names))
+
+
+def _photos_in(folder):
+    def refuse(error):
+        raise BadInput(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        identity = os.stat(parent)[1:3]
+        if identity in seen:  # a link leads to where it stands, or to a folder that is read already
+            folders.clear()
+            continue
+        seen.add(identity)
+        folders[:] = sorted(name for name in folders if not files.is_junk(name))
+        found += [os.path.join(parent, name) for name in sorted(names)
+                  if os.path.splitext(name)[1].lower() in SUFFIXES and not files.is_junk(name)]
+    if not found:
+        raise BadInput(f"{folder} is a folder without photos: name one whose files end in .jpg, .png or another photo's ending")
+    return found
+
+
+def batches(paths, read_one, size):
     """Read the photos `paths` with `read_one`, one of the functions below, leaving out those that cannot be used.
 
-    Prints a line on stderr for each of those. Returns the others, uint8 [N, side, side, 3], and their positions in `paths`, a
-    list of N ints. Raises BadInput if there are none, which says what is wrong with the last one, and DiskError as in `read`.
+    Prints a line on stderr for each of those. Returns an iterator over batches of the others: pairs of features, uint8
+    [size, side, side, 3], fewer in the last batch, and their positions in `paths`, a list of ints. The first batch is read at
+    once, the others when they are asked for.
+
+    Raises BadInput if no photo can be used, which says what is wrong with the last one, and DiskError as in `read`, also later.
     """
-    photos, positions, refusals = [], [], []
-    for position, path in enumerate(paths):
-        try:
-            photos.append(read_one(path))
-            positions.append(position)
-        except DiskError:
-            raise
-        except BadInput as error:
-            refusals.append(error)
-    last = None if photos else refusals.pop()
-    for refusal in refusals:
+    later = _batches(paths, read_one, size)
+    return itertools.chain([next(later)], later)
+
+
+def _batches(paths, read_one, size):
+    usable = _usable(paths, read_one)
+    while batch := list(itertools.islice(usable, size)):
+        positions, photos = zip(*batch)
+        yield np.stack(photos), list(positions)
+
+
+def _usable(paths, read_one):
+    """Yield each photo that can be used, after its position in `paths`."""
+    none_yet, refusal = True, None
+    for position, photo in enumerate(_read_or_refused(paths, read_one)):
+        if refusal:
+            notice(str(refusal))
+        refusal = photo if isinstance(photo, BadInput) else None
+        if not refusal:
+            none_yet = False
+            yield position, photo
+    if none_yet:
+        raise refusal
+    if refusal:
         notice(str(refusal))
-    if last:
-        raise last
-    return np.stack(photos), positions
+
+
+def _read_or_refused(paths, read_one, some=64):
+    """Yield each photo, or the BadInput that it raises. Reads `some` at a time."""
+    with threads(len(paths)) as pool:
+        for start in range(0, len(paths), some):
+            yield from list(pool.map(functools.partial(_attempt, read_one), paths[start:start + some]))
+
+
+def _attempt(read_one, path):
+    try:
+        return read_one(path)
+    except DiskError:
+        raise
+    except BadInput as error:
+        return error
+
+
+@contextlib.contextmanager
+def threads(tasks):
+    """A context manager that yields a ThreadPoolExecutor to read photos in, with no more threads than `tasks`.
+
+    One for each core that this process may use: Pillow's decoders run beside each other.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(max(1, min(cores, tasks, _MOST_THREADS)))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, the photos that are still waiting are not read
 
 
 def read_imagenet(path, content=None):

@@ -25,13 +25,26 @@ def run(session, output, inputs, features, description="Images", rows=None):
     return answers
 
 
-def print_top(probabilities, names, top=5, file_names=(), positions=None):
-    """Print the `top` most probable of `names` for each row of `probabilities` [N, len(names)].
+def best(probabilities, class_names, top=5, threshold=0.0):
+    """The `top` most probable classes of one photo, the most probable first: pairs of a class name and its probability.
 
-    positions: the images' numbers, N ints, by default from 0 on. file_names: found by these numbers; may be empty.
+    probabilities: float32 [len(class_names)]; equal ones rank in the order of the classes. threshold: float; if the most
+    probable class has a lower probability, the only pair is "unknown" and that probability.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    if probabilities[order[0]] < np.float32(threshold):
+        return [("unknown", probabilities[order[0]])]
+    return [(class_names[i], probabilities[i]) for i in order]
+
+
+def print_top(probabilities, class_names, top=5, file_names=(), positions=None, threshold=0.0):
+    """Print the `top` most probable of `class_names`, as `best` has them, for each row of `probabilities`.
+
+    probabilities: float32 [N, len(class_names)]. positions: the images' numbers, N ints, by default from 0 on. file_names:
+    found by these numbers; may be empty.
     """
     for i, row in zip(range(len(probabilities)) if positions is None else positions, probabilities):
         print("Image", i, *file_names[i:i + 1])
-        for best in np.argsort(-row, kind="stable")[:top]:
-            print(f"{names[best]}: {row[best]:.3f}")
+        for name, probability in best(row, class_names, top, threshold):
+            print(f"{name}: {probability:.3f}")
         print()

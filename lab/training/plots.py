@@ -157,25 +157,27 @@ def mistakes(path, features, wrong, photos, class_names):
     _save(figure, path)
 
 
-def answers(path, features, probabilities, class_names, names=None, top=5, positions=None):
+def answers(path, features, probabilities, class_names, names=None, top=5, positions=None, count=None):
     """Draw the first 100 photos, one per row, with their `top` most probable classes into the PNG file `path`.
 
     features: uint8 [N, size, size, 3], or anything with a length that returns a photo, uint8 [size, size, 3], for the index of
         a row; probabilities: float32 [N, C]; class_names: a list of C str.
     positions: the photos' N numbers, by default from 0 on; names: the file names, if any, found by these numbers.
+    count: how many photos there are in all, by default N.
 
     Raises BadInput when the file cannot be written.
     """
     bar, side = 0.256, 1.28  # inches
     height = max(side, min(top, len(class_names)) * bar) + 0.5
     shown = min(len(features), MOST_ANSWERS)
+    left_out = (len(features) if count is None else count) - shown
     drawn_names, families = drawable(class_names)
     numbers = (range(len(features)) if positions is None else positions)[:shown]
     titles = [f"Image {number}" if names is None else _title(number, names[number]) for number in numbers]
     titled = {"fontsize": 9, "fontfamily": fonts("".join(titles)), "parse_math": False}
     if titled["fontfamily"] == fonts(""):
         titled["fontweight"] = "bold"  # others may not be there in bold
-    figure, axes = _sheet(9.2, height * shown + 0.1 + 0.4 * (shown < len(features)))
+    figure, axes = _sheet(9.2, height * shown + 0.1 + 0.4 * (left_out > 0))
     for i, title in enumerate(titles):
         y = i * height + 0.4
         axes.text(0.2, y - 0.1, title, va="baseline", **titled)
@@ -188,8 +190,8 @@ def answers(path, features, probabilities, class_names, names=None, top=5, posit
                       fontfamily=families, parse_math=False)
             axes.text(5.55 + probabilities[i, answer] * 3, middle, f"{probabilities[i, answer]:.3f}",
                       va="center_baseline", fontsize=9)
-    if shown < len(features):
-        axes.text(0.2, height * shown + 0.3, f"Photos not shown: {len(features) - shown:,}", fontsize=9)
+    if left_out:
+        axes.text(0.2, height * shown + 0.3, f"Photos not shown: {left_out:,}", fontsize=9)
     _save(figure, path)
 
 

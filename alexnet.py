@@ -69,7 +69,7 @@ def fc(features, W, b, relu=True, name="fc"):
 
 
 def no_dropout(features, name="dropout"):
-    """Return `features` unchanged. Dropout exists only while AlexNet itself is trained: lab.training.finetuning has it."""
+    """Return `features` unchanged. Dropout exists only while AlexNet itself is trained: lab.training.steps has it."""
     return features
 
 
@@ -78,8 +78,8 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
 
     features: float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted. With
         bfloat16 features the variables and all layers are bfloat16 too, in half the memory.
-    feature_extract: the layer at which the network ends, for a new layer to follow: "pool5", "fc6" or "fc7". True means "fc7", as
-        in the lab. What comes after it is not built.
+    feature_extract: the layer at which the network ends, for a new layer to follow: "pool5", "fc6" or "fc7". True means
+        "fc7", as in the lab. What comes after it is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
     conv1, norm, dropout: functions that build the first convolution, norm1 and norm2, and dropout after fc6 and fc7. They are
@@ -88,8 +88,8 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
         resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
-    Returns the softmax probabilities, float32 [N, 1000], or the output of the last layer built, float32: pool5 flattened, row by
-    row, [N, 9216], or fc6 or fc7, after dropout if there is any, [N, 4096].
+    Returns the softmax probabilities, float32 [N, 1000], or the output of the last layer built, float32: pool5 flattened, row
+    by row, [N, 9216], or fc6 or fc7, after dropout if there is any, [N, 4096].
 
     tf.global_variables_initializer() gives the variables alexnet/conv1/weights, alexnet/conv1/biases, ... copies of the
     arrays. Every layer can be fetched by its name, from "alexnet/conv1:0" to "alexnet/probabilities:0".

@@ -14,7 +14,7 @@ def main(arguments=None):
         from alexnet import AlexNet, lrn
         from lab import fetch
         from lab.data import dataset, splits
-        from lab.network import cuts, devices, inference, new_layer, variables, weights
+        from lab.network import devices, inference, new_layer, weights
         from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
@@ -34,15 +34,15 @@ def main(arguments=None):
 
         # Load the photos: features are uint8 [N, size, size, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
-        data = dataset.load(data_path, names=args.names, size=args.size, cache=args.cache, skip_bad=args.skip_bad)
-        size, class_names = data.features.shape[1], data.class_names
+        data = dataset.load(data_path, "train", args.names, args.size, args.cache, args.skip_bad)
+        size, class_names = data.features.shape[1], dataset.class_names(data, args.names)
         test = None
         if args.test:
-            test = dataset.load(args.test, "test", size=size, cache=args.cache, skip_bad=args.skip_bad, class_names=class_names)
+            test = dataset.load(args.test, "test", None, size, args.cache, args.skip_bad, data.class_names)
             splits.check_apart(test, args.test, data)
 
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
-        data, training, validation, split = dataset.split(data, args.split, data_path)
+        data, training, validation, split = dataset.split(data, args.split, data_path, args.cache, args.skip_bad)
 
         alexnet_weights = weights.load(weights_file)
         identity = weights.identity(weights_file, alexnet_weights)

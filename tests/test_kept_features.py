@@ -158,7 +158,8 @@ def test_what_else_is_kept_is_named_once_with_its_size_and_left_alone(capsys):
 
 def test_features_with_equal_bytes_but_another_shape_have_another_key():
     flat = FEATURES.reshape(400, 16, 64, 3)
-    assert kept_features._key(flat, NETWORK, kept_features.KEPT["fc7"]) != kept_features._key(FEATURES, NETWORK, kept_features.KEPT["fc7"])
+    fc7 = kept_features.KEPT["fc7"]
+    assert kept_features._key(flat, NETWORK, fc7) != kept_features._key(FEATURES, NETWORK, fc7)
 
 
 def flip(path, offset):

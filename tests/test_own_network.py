@@ -209,6 +209,7 @@ def test_options_that_do_not_fit_are_refused_and_leave_no_folder(call, arguments
 def test_another_cut_or_head_than_the_resumed_models_is_named(call):
     write_data(20)
     train(call, "--epochs", 1, "--layer", "fc6", "--hidden", "8")
-    for arguments, difference in ((["--layer", "pool5"], "with --layer fc6, not pool5"), (["--hidden", "0"], "with --hidden 8, not 0")):
+    for arguments, difference in ((["--layer", "pool5"], "with --layer fc6, not pool5"),
+                                  (["--hidden", "0"], "with --hidden 8, not 0")):
         status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume", *arguments)
         assert status == 2 and difference in mistake(err)

@@ -126,7 +126,7 @@ def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0
     computed = []
-    monkeypatch.setattr(kept_features, "_compute", lambda run, features, starts, cut, description: computed.extend(starts) or [])
+    monkeypatch.setattr(kept_features, "_compute", lambda run, features, starts, *others: computed.extend(starts) or [])
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--seed", 1)[0] == 0
     assert computed == []
     assert call(train_feature_extraction, "--epochs", 1, "--overwrite", "--precision", "bfloat16")[0] == 0

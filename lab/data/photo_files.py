@@ -88,6 +88,13 @@ class PhotoFiles:
                            "leave the photos as they are meanwhile")
         return _READERS[self.size](path, content)
 
+    def joined(self, others):
+        """These photos and then those of `others`, PhotoFiles of the same size, as one PhotoFiles."""
+        if self.size != others.size:
+            raise ValueError(f"sizes {self.size} and {others.size}")
+        hashes = None if self.hashes is None or others.hashes is None else np.concatenate([self.hashes, others.hashes])
+        return PhotoFiles(self.paths + others.paths, self.digests + others.digests, self.size, hashes)
+
     @property
     def fingerprint(self):
         """What photos these are, in which order and size: 64 hexadecimal digits. It does not depend on names and places."""
@@ -103,14 +110,6 @@ class PhotoFiles:
         `fingerprint`: another version of Pillow does not make them other photos.
         """
         return hashlib.sha256(f"{self.fingerprint} {photos.decoder()}".encode()).hexdigest()
-
-
-def joined(first, second):
-    """The PhotoFiles with the photos of `first`, then those of `second`, which have the same size."""
-    if first.size != second.size:
-        raise ValueError(f"sizes {first.size} and {second.size}")
-    hashes = None if first.hashes is None or second.hashes is None else np.concatenate([first.hashes, second.hashes])
-    return PhotoFiles(first.paths + second.paths, first.digests + second.digests, first.size, hashes)
 
 
 class Zip:

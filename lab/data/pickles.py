@@ -114,6 +114,11 @@ class Resized:
         """SHA-256 of each stored photo, its size and its pixels: a list of N bytes objects. No photo is resized for it."""
         return [hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).digest() for photo in self.stored]
 
+    @property
+    def pixels_fingerprint(self):
+        """What the resized pixels are, to the last bit: 64 hexadecimal digits."""
+        return hashlib.sha256(f"{LARGE} {photos.decoder()}".encode() + b"".join(self.digests)).hexdigest()
+
     def joined(self, others):
         """These photos and then those of `others`, Resized too, as one Resized."""
         return Resized([*self.stored, *others.stored])

@@ -46,5 +46,6 @@ def changing(first=None):
 
     first: the first layer of AlexNet that is trained; None if all of AlexNet stays as it is.
     """
-    frozen = {variable.op.name for variable in of_alexnet()} - {variable.op.name for variable in (of_alexnet(first) if first else [])}
+    trained = {variable.op.name for variable in of_alexnet(first)} if first else set()
+    frozen = {variable.op.name for variable in of_alexnet()} - trained
     return [variable for variable in tf.global_variables() if variable.op.name not in frozen]

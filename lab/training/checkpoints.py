@@ -118,7 +118,7 @@ def finished(state, stage):
 
 
 def answering(state):
-    """`state` with the checkpoint and the stage of the model that answers: the best one if that was asked for, else the last."""
+    """`state` with the checkpoint and the stage of the model that answers: the best if that was asked for, else the last."""
     return state | {key: state["best"][key] for key in ("checkpoint", "stage")} if state["best"] else state
 
 
@@ -200,7 +200,8 @@ def check_resumable(state, wanted, folder):
             raise BadInput(f"the frozen epochs in {folder} are computed in {before}: finish them first, with --precision "
                            f"{before} and without --finetune, {advice}")
         flag = "--" + key.replace("_", "-")
-        before, value = (",".join(map(str, setting)) or "0" if isinstance(setting, list) else setting for setting in (before, value))
+        before, value = (",".join(map(str, setting)) or "0" if isinstance(setting, list) else setting
+                         for setting in (before, value))
         raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: resume with {flag} {before}, {advice}")
     for key, what, digest in (("data", "photos", "sha256"), ("weights", "weights", "fingerprint")):
         before, now = state[key], wanted[key]
@@ -211,8 +212,8 @@ def check_resumable(state, wanted, folder):
     if before["finetuned"] and not now["finetuned"]:
         raise BadInput(f"{folder} is being finetuned: resume with --finetune, {advice}")
     if state["settings"]["decay"] != "none" and before["frozen"] != now["frozen"]:
-        raise BadInput(f"{folder} is trained with a learning rate that falls over {before['frozen']} epochs, not {now['frozen']}: "
-                       f"resume with --epochs {before['frozen']}, {advice}")
+        raise BadInput(f"{folder} is trained with a learning rate that falls over {before['frozen']} epochs, not "
+                       f"{now['frozen']}: resume with --epochs {before['frozen']}, {advice}")
     if before["frozen"] > now["frozen"] or begun["finetuned"] and before["frozen"] < now["frozen"]:
         raise BadInput(f"{folder} is to have {before['frozen']} frozen epochs, not {now['frozen']}: resume with "
                        f"--epochs {before['frozen']}{'' if begun['finetuned'] else ' or more'}, {advice}")

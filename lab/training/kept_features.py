@@ -5,9 +5,10 @@ That is the output of the layer at which AlexNet is cut. The folder holds two fi
     kept-fc7-0123456789abcdef.npy        fc7, float32 [N, 4096], at full size from the start; np.load reads it
     kept-fc7-0123456789abcdef.digests    a 32-byte digest of fc7 for each batch of 128 photos, in order; zeros at first
 
-fc6 is kept likewise, and pool5 as float16 [N, 9216]. The name is a digest of everything that the output depends on. A batch's digest is written after the batch, and every batch is
-checked when the files are opened: one whose digest does not match, because it is missing, half-written, damaged or another
-network's, is computed again. So either file may be incomplete, and the process may be killed at any moment.
+fc6 is kept likewise, and pool5 as float16 [N, 9216]. The name is a digest of everything that the output depends on. A batch's
+digest is written after the batch, and every batch is checked when the files are opened: one whose digest does not match,
+because it is missing, half-written, damaged or another network's, is computed again. So either file may be incomplete, and the
+process may be killed at any moment.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
         127, 128 to 255 and so on, because the last bits may depend on the batch. A shorter last batch is filled up with
         repeated photos, so that code compiled for one batch size is not compiled again.
     features: photos, uint8 [N, size, size, 3], N > 0; or an object with a length that reads those of a slice, and that has a
-        `fingerprint` (str) of them all.
+        `pixels_fingerprint` (str) of them all.
     folder: where to keep the output; created when missing. If it is None or cannot be written, it is an array in memory.
     network: the network's fingerprint, from `fingerprint`.
     layer: "pool5", "flat5", "fc6" or "fc7", which decides the dtype and C: lab.network.cuts.KEPT.
@@ -141,8 +142,8 @@ def _compute(run_batch, features, starts, cut, description):
             full = np.resize(batch, (BATCH, *batch.shape[1:]))  # repeats the photos of a shorter last batch
             rows = np.ascontiguousarray(run_batch(full), cut.dtype).reshape(BATCH, cut.width)[:len(batch)]
             if not np.isfinite(rows).all():
-                raise BadInput("AlexNet's output contains NaN or infinite values: the weights are far too large or not AlexNet's; choose "
-                               "others with --weights")
+                raise BadInput("AlexNet's output contains NaN or infinite values: the weights are far too large or not "
+                               "AlexNet's; choose others with --weights")
             yield start, rows
             shown.update(len(batch))
 
@@ -269,7 +270,7 @@ def _key(features, network, cut):
 def _photos(features):
     """A fingerprint of the photos `features`: their own, or that of their bytes."""
     if not isinstance(features, np.ndarray):
-        return features.fingerprint
+        return features.pixels_fingerprint
     digest = hashlib.sha256()
     for start in range(0, len(features), BATCH):
         digest.update(np.ascontiguousarray(features[start:start + BATCH]))

@@ -19,16 +19,16 @@ def parse(arguments=None):
     Besides the options there are `cache`, the folder as a Path or None, and `only_export`: whether nothing but the export
     of a trained network is asked for.
     """
-    parser = command_line.parser("Train a layer that names 43 traffic signs, or whatever your photos show, on top of AlexNet's fc7, "
-                                 "which stays frozen.")
+    parser = command_line.parser("Train a layer that names 43 traffic signs, or whatever your photos show, on top of AlexNet's "
+                                 "fc7, which stays frozen.")
     parser.add_argument("--data", type=command_line.existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="your photos: a folder or zip file with a folder for each class, a csv file with the columns path,label, "
                              "or a pickle like train.p; or GTSRB's: train.p, or a folder or zip file of the authors', "
-                             "torchvision's, Kaggle's or the course's copy; builtin: signs that the lab draws; auto (default): "
-                             "train.p if it is here, else fetched, else builtin")
+                             "torchvision's, Kaggle's or the course's copy; builtin: signs that the lab draws; "
+                             "auto (default): train.p if it is here, else fetched, else builtin")
     parser.add_argument("--names", type=command_line.existing("gtsrb"), metavar="gtsrb|FILE",
-                        help="the names of a pickle's classes: a csv file with the columns ClassId,SignName, or a text file with "
-                             "a name a line; gtsrb: those of GTSRB's 43 signs")
+                        help="the names of numbered classes: a csv file with the columns ClassId,SignName, or a text file "
+                             "with a name a line; gtsrb: those of GTSRB's 43 signs")
     parser.add_argument("--size", type=int, choices=[32, 227],
                         help="the pixels on each side of a photo: 32 for traffic signs, squeezed whole; 227, the size AlexNet "
                              "sees, for all others: the largest square in the middle (default: what fits --data)")
@@ -37,8 +37,8 @@ def parse(arguments=None):
                              "whole tracks, which shows how well signs are read that training never saw; given: those of "
                              "valid.p or of a folder like valid/ (default: given for a folder that has one, else random)")
     parser.add_argument("--test", type=command_line.existing(), metavar="PATH",
-                        help="test the finished layer on these photos, of the same classes as --data: anything that --data takes; the "
-                             "result is also written to metrics.json in the model's folder")
+                        help="test the finished layer on these photos, of the same classes as --data: anything that --data "
+                             "takes; the result is also written to metrics.json in the model's folder")
     parser.add_argument("--skip-bad", action="store_true",
                         help="leave out photo files of --data and --test that are missing or damaged, and say how many they "
                              "are; without this option one of them ends the training before it begins")
@@ -50,8 +50,8 @@ def parse(arguments=None):
                              "epochs are left, only test, draw and export")
     parser.add_argument("--overwrite", action="store_true", help="train from the start even if --model holds a trained layer")
     parser.add_argument("--cache", metavar="DIR",
-                        help="where to keep what the frozen layers make of the photos, for the next run (default: cache, next to "
-                             "--model)")
+                        help="where to keep what the frozen layers make of the photos, for the next run (default: cache, "
+                             "next to --model)")
     parser.add_argument("--no-cache", action="store_true", help="keep it in memory only")
     parser.add_argument("--export", metavar="DIR",
                         help="write the trained network to this new folder as a SavedModel, for TensorFlow Serving; "
@@ -80,7 +80,8 @@ def parse(arguments=None):
     group.add_argument("--decay", choices=["none", "cosine"],
                        help="cosine: let the learning rate fall to zero over the epochs, along half a cosine (default: none)")
     group.add_argument("--class-weights", choices=["none", "balanced"],
-                       help="balanced: photos of rare classes count for more, so that each class counts the same (default: none)")
+                       help="balanced: photos of rare classes count for more, so that each class counts the same (default: "
+                            "none)")
     group.add_argument("--keep", choices=["last", "best"],
                        help="which epoch's layer answers in the end: the last (default), or the one with the lowest validation "
                             "loss")

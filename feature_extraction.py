@@ -32,7 +32,7 @@ def main(arguments=None):
     settings = trained["settings"] if trained else {"layer": "fc7", "hidden": [], "size": 32}
     class_names, size = trained["class_names"] if trained else names.sign_names(), settings["size"]
     batches = photos.batches(paths, photos.read_sign if size == 32 else photos.read_imagenet, inference.BATCH)
-    weights_file = fetch.weights_file(args.weights)
+    weights_file = fetch.weights_file(args.weights, trained=trained and trained["weights"])
     alexnet_weights = weights.load(weights_file)
     if trained:
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)

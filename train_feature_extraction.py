@@ -24,7 +24,7 @@ def main(arguments=None):
     devices.announce()
 
     if args.only_export and (trained := checkpoints.read(args.model)):
-        weights_file = fetch.weights_file(args.weights)
+        weights_file = fetch.weights_file(args.weights, trained=trained["weights"])
         alexnet_weights = weights.load(weights_file)
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)
         return export.save(args.export, args.model, trained, AlexNet, alexnet_weights)
@@ -33,7 +33,7 @@ def main(arguments=None):
         options.complete(args, run.state)
 
         # Load the photos: features are uint8 [N, size, size, 3], labels int64 [N].
-        data_path, weights_file = fetch.data_and_weights(args.data, args.weights)
+        data_path, weights_file = fetch.data_and_weights(args.data, args.weights, run.state and run.state["weights"])
         data = dataset.load(data_path, "train", args.names, args.size, args.cache, args.skip_bad)
         size, class_names = data.features.shape[1], dataset.class_names(data, args.names)
         test = None

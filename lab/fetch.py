@@ -92,8 +92,15 @@ class Patience:
         self.left = PATIENCE
 
 
-def weights_file(source, patience=None):
-    """weights.find for the scripts: "auto" also tries to fetch the published weights if they are missing."""
+def weights_file(source, patience=None, trained=None):
+    """weights.find for the scripts: "auto" also tries to fetch the published weights if they are missing.
+
+    trained: what a model says of the weights that it was trained on, as in its state, or None. "auto" takes these if they are
+        here.
+    """
+    if source == "auto" and trained and (path := weights.find_trained(trained)):
+        notice(f"AlexNet weights: {'the built-in ones' if path == weights.BUILTIN else path}, on which the model was trained.")
+        return path
     if source != "auto" or files.find(weights.PUBLISHED) or _offline():
         return weights.find(source)
     try:
@@ -103,10 +110,10 @@ def weights_file(source, patience=None):
         return weights.BUILTIN
 
 
-def data_and_weights(data, alexnet_weights):
+def data_and_weights(data, alexnet_weights, trained=None):
     """The paths that `data_path` and `weights_file` return for these sources. They share one Patience."""
     patience = Patience()
-    return data_path(data, patience), weights_file(alexnet_weights, patience)
+    return data_path(data, patience), weights_file(alexnet_weights, patience, trained)
 
 
 def data_path(source, patience):

@@ -47,7 +47,8 @@ def class_names(data, names=None):
     """The names to show for the classes of `data`, in order: a list of str.
 
     They are data.class_names, but if these are the numbers of class folders, they are GTSRB's for the numbers 0 to 42, and
-    otherwise those that `names` gives, a source of names as `names.read_names` takes it. Raises BadInput like `names_of_numbers`.
+    otherwise those that `names` gives, a source of names as `names.read_names` takes it. Raises BadInput like
+    `names_of_numbers`.
     """
     return names_of_numbers(data.class_names, names) if isinstance(data.features, photo_files.PhotoFiles) else data.class_names
 
@@ -111,7 +112,8 @@ def _split_folders(data, how, path, cache, skip_bad):
     given = class_folders.has_part(path, "valid")
     how = how or ("given" if given else "random")
     if how == "track":
-        raise BadInput(f"{path}: tracks are known for GTSRB's photos only; use --split random, which keeps near copies on one side")
+        raise BadInput(f"{path}: tracks are known for GTSRB's photos only; use --split random, which keeps near copies on one "
+                       "side")
     if how == "random":
         if given:
             files.notice(f"{path} has photos to validate with, which are not used: --split given uses them.")

@@ -76,6 +76,31 @@ def find(source="auto"):
     return path or BUILTIN
 
 
+def find_trained(trained):
+    """The Path of the weights that a model was trained on, among those that "auto" looks for; None if they are not here.
+
+    trained: the model's `identity` of its weights, or {"name", "sha256"} of their file. Files of the same name are tried first.
+    """
+    if trained["name"] == "builtin":
+        return BUILTIN
+    names = dict.fromkeys([trained["name"], *PUBLISHED])
+    paths = [path for name in names for place in files.PLACES if (path := place / name).is_file()]
+    if len(paths) < 2:
+        return next(iter(paths), None)
+    known = {path: _read_record(path) or {} for path in paths}
+    paths.sort(key=lambda path: known[path].get("fingerprint") != trained.get("fingerprint"))
+    return next((path for path in paths if _is_trained(path, trained)), None)
+
+
+def _is_trained(path, trained):
+    """Whether the weights file `path` is the one that `trained` describes."""
+    try:
+        return (files.sha256(path) == trained["sha256"] if "sha256" in trained else
+                identity(path, load(path))["fingerprint"] == trained["fingerprint"])
+    except BadInput:
+        return False
+
+
 def load(source="auto"):
     """The weights from `source`, as in `find`: {"conv1": (W, b), ..., "fc8": (W, b)} in float32.
 

@@ -149,7 +149,7 @@ BAD = {
     "a folder": (lambda: Path("w.npy").mkdir() or "w.npy", "is a folder"),
     "below a file": (lambda: written(b"1", "file") + "/w.npy", "w.npy"),
     "empty": (lambda: written(b""), "is empty"),
-    "text": (lambda: written(b"I am a web page"), "neither a .npy nor an .npz"),
+    "text": (lambda: written(b"I am a web page"), "none of .npy, .npz, .caffemodel or .onnx"),
     "magic only": (lambda: written(b"\x93NUMPY"), "no valid .npy header"),
     "header cut": (lambda: written(saved(np.zeros(3))[:50]), "no valid .npy header"),
     "an array": (lambda: written(saved(np.zeros((3, 4)))), r"shape \(3, 4\) and dtype float64"),
@@ -356,7 +356,7 @@ def ordered(names):
 def test_a_state_dict_of_torchvision_is_refused_by_name(write):
     for names in (TORCHVISION, [f"module.{name}" for name in TORCHVISION]):
         path = write(names)
-        with pytest.raises(BadInput, match=f"{path} is a state_dict of torchvision .features.0.weight and so on.*bvlc-alexnet"):
+        with pytest.raises(BadInput, match=f"{path} is torchvision's .features.0.weight and so on.*bvlc-alexnet"):
             weights.load(path)
 
 

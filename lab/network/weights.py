@@ -5,6 +5,7 @@ Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with 
 - the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled, or one with a dict {"weights": W,
   "biases": b} per layer, as caffe-tensorflow writes it;
 - an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or the compact form in builtin_weights/README.md;
+- Caffe's `bvlc_alexnet.caffemodel` and the ONNX model zoo's `bvlcalexnet-*.onnx`, which hold the weights that were published;
 - "builtin": the compact file that comes with the lab.
 """
 
@@ -12,13 +13,16 @@ import hashlib
 import json
 import math
 import re
+import shlex
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 
 from lab import files, safe_pickle
 from lab.files import BadInput, DiskError, notice, shorten
+from lab.network import protobuf_weights
 
 # From Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as in
 # Caffe's BVLC AlexNet. Kernels are [height, width, inputs per group, outputs]; there is one bias per output.
@@ -33,6 +37,7 @@ SHAPES = {
     "fc8": (4096, 1000),
 }
 
+FORMATS = ".npy, .npz, .caffemodel or .onnx"
 # The names of the published weights, in the order in which "auto" prefers them: what is read fastest comes first.
 PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy",  # the lab's, and the University of Toronto's
              *(f"bvlcalexnet-{opset}.onnx" for opset in (12, 9, 8, 7, 6, 3)),  # the ONNX model zoo's: all hold the same values
@@ -43,9 +48,10 @@ _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that t
 _LARGEST_LAYER = 9216 * 4096
 _LARGEST_NPZ = 250_000_000  # unpacked bytes allowed in an .npz: all 60,965,224 parameters in float32, and the headers
 
-# How files of PyTorch are recognised. The names come first in any of them: a pickle, a .npy, an .npz, or torch.save's zip.
+# How files of PyTorch are recognised. The names come first in any of them: a pickle, a .npy, an .npz, torch.save's zip, ONNX.
 _HEAD = 1 << 16  # bytes
 _STATE_DICT = re.compile(rb"(features|classifier)\.\d+\.(weight|bias)")
+_PROTOTXT = re.compile(rb"^[ \t]*layers?[ \t]*\{", re.MULTILINE)
 _TORCH_SAVE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before PyTorch 1.6: the pickle of 0x1950a86a20f9469cfc6c
 
 
@@ -59,7 +65,7 @@ def find(source="auto"):
     if source == "builtin":
         return BUILTIN
     if source != "auto":
-        return files.check(source, "AlexNet weights (.npy or .npz)")
+        return files.check(source, f"AlexNet weights ({FORMATS})")
     path = files.find(PUBLISHED)
     if path:
         known = _read_record(path)
@@ -74,13 +80,13 @@ def load(source="auto"):
 
     Raises BadInput for a file that is missing, is damaged, does not hold AlexNet's weights, or tries to run code.
     """
-    path = files.check(find(source), "AlexNet weights (.npy or .npz)")
+    path = files.check(find(source), f"AlexNet weights ({FORMATS})")
     with files.reading(path) as file:
         head = file.read(_HEAD)
         file.seek(0)
         if name := _STATE_DICT.search(head):
-            raise BadInput(f"{path} is a state_dict of torchvision ({name[0].decode()} and so on), whose networks are built "
-                           f"differently from the lab's AlexNet: use {PUBLISHED[0]}")
+            raise BadInput(f"{path} is torchvision's ({name[0].decode()} and so on), whose networks are built differently from "
+                           f"the lab's AlexNet: use {PUBLISHED[0]}")
         if head.startswith(b"\x93NUMPY"):
             weights = _read_npy(file, path)
         elif head.startswith(b"PK"):
@@ -88,7 +94,10 @@ def load(source="auto"):
         elif head.startswith(_TORCH_SAVE):
             raise _written_by_pytorch(path)
         else:
-            raise BadInput(f"{path} is neither a .npy nor an .npz file, whatever its name: use {PUBLISHED[0]}")
+            _refuse_containers(head, path)
+            weights = protobuf_weights.read(file, path, SHAPES)
+            if weights is None:
+                raise BadInput(f"{path} is none of {FORMATS}, whatever its name: use {PUBLISHED[0]}")
     check(weights, path)
     return weights
 
@@ -190,6 +199,29 @@ def warn_of_unknown_classes(weights):
     known = known_classes(weights)
     if known < SHAPES["fc8"][1]:
         notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
+
+
+def _refuse_containers(head, path):
+    """Raise BadInput if `head`, the first bytes of a file, is that of a file in which or beside which the weights may be."""
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise BadInput(f"{path} is a Git LFS pointer, a few lines of text in place of the weights: run `git lfs pull` in its "
+                       "repository, or get the file from another address")
+    if _PROTOTXT.search(head):
+        raise BadInput(f"{path} is a .prototxt, Caffe's description of a network, which has no weights: use "
+                       f"{protobuf_weights.CAFFE}")
+    if head.startswith(b"\x89HDF"):
+        raise BadInput(f"{path} is an HDF5 file, which the lab does not read: use {protobuf_weights.CAFFE}")
+    unpacked, name = head, shlex.quote(str(path))
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            unpacked = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+        except zlib.error as error:
+            raise BadInput(f"{path} is a damaged .gz file: get it again") from error
+    if unpacked[257:262] == b"ustar":
+        raise BadInput(f"{path} is an archive (.tar or .tar.gz): unpack it with `tar xf {name}`, and use the .onnx or "
+                       ".caffemodel in it")
+    if unpacked is not head:
+        raise BadInput(f"{path} is compressed (.gz): unpack it with `gunzip -c {name} > {name}.unpacked`, and use that file")
 
 
 def _written_by_pytorch(path):

@@ -43,6 +43,7 @@ PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy",  # the lab's, and the Unive
              *(f"bvlcalexnet-{opset}.onnx" for opset in (12, 9, 8, 7, 6, 3)),  # the ONNX model zoo's: all hold the same values
              "bvlc_alexnet.caffemodel")  # Caffe's
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
+EDITION_1 = "e46c7faa203953fea04fd4b920cf572fa0d3f690d6296363fe0aea9d8cf6eb6a"  # SHA-256 of the built-in file before this one
 
 _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that the weights do not know gets probability 0
 _LARGEST_LAYER = 9216 * 4096

@@ -90,9 +90,20 @@ def epochs_done(state, stage):
     return sum(epoch["stage"] == stage for epoch in state["history"])
 
 
+def check_edition(state, folder, here=None):
+    """Raise BadInput when the model of `state` was trained on the built-in weights of edition 1, which the lab has no more.
+
+    here: the weights.identity of the weights that are used now; a copy of edition 1 is accepted.
+    """
+    if weights.EDITION_1 in state["weights"].values() and weights.EDITION_1 not in (here or {}).values():
+        raise BadInput(f"the model in {folder} was trained on the built-in weights of edition 1, which edition 2 has "
+                       "replaced: train again, with train_feature_extraction.py --overwrite")
+
+
 def check_weights(state, folder, weights_file, alexnet_weights):
     """Raise BadInput unless the model of `state` was trained on `alexnet_weights`, which come from `weights_file`."""
     here = weights.identity(weights_file, alexnet_weights)
+    check_edition(state, folder, here)
     recognise(state, weights_file, here)
     needed = state["weights"]
     if needed.get("fingerprint") != here["fingerprint"]:
@@ -143,6 +154,7 @@ def check_resumable(state, wanted, folder):
     wanted: a `new_state` with what the user asks for now. It may ask for more epochs, and for other settings of a stage that
         has ended or has not begun.
     """
+    check_edition(state, folder, wanted["weights"])
     advice = "or start again with --overwrite"
     begun = {stage: epochs_done(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
     ended = epochs_done(state, "frozen") >= wanted["epochs"]["frozen"]

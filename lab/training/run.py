@@ -50,6 +50,7 @@ class Run:
                 checkpoints.clean_up(folder)
                 before = None if overwrite else checkpoints.read(folder)
                 if before and not resume:
+                    checkpoints.check_edition(before, folder)
                     raise BadInput(f"{folder} holds a trained layer: --resume trains it further, or only tests and exports it "
                                    "if no epochs are left; --overwrite replaces it")
                 if resume and not before:

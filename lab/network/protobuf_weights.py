@@ -16,7 +16,9 @@ from lab.files import BadInput, DiskError, shorten
 
 CAFFE, ONNX = "bvlc_alexnet.caffemodel", "bvlcalexnet-12.onnx"  # the published files, which messages name
 
+# The layers in the order in which the features pass them, which is their order in a file too.
 _ALEXNET = "conv norm pool conv norm pool conv conv conv pool fc fc fc".split()
+_CAFFENET = "conv pool norm conv pool norm conv conv conv pool fc fc fc".split()
 _CAFFE_KINDS = {4: "conv", 14: "fc", 15: "norm", 17: "pool",  # the types of `layers`, and of `layer`
                 "Convolution": "conv", "InnerProduct": "fc", "LRN": "norm", "Pooling": "pool"}
 _ONNX_KINDS = {"Conv": "conv", "Gemm": "fc", "LRN": "norm", "MaxPool": "pool"}
@@ -124,16 +126,18 @@ def _onnx_array(messages, span):
 
 def _weights(messages, layers, shapes, published):
     """The weights of the network that the _Layers `layers` are, as `read` returns them."""
-    chain = _chain(layers)
-    kinds = [layer.kind for layer in chain]
-    if ("pool", "norm") in zip(kinds, kinds[1:]):
+    layers = [layer for layer in layers if layer.kind]
+    kinds = [layer.kind for layer in layers]
+    pooled = {name for layer in layers if layer.kind == "pool" for name in layer.outputs}
+    pools_first = any(layer.kind == "norm" and pooled.intersection(layer.inputs) for layer in layers)
+    if kinds == _CAFFENET or kinds == _ALEXNET and pools_first:
         raise BadInput("is CaffeNet, which has AlexNet's shapes but pools before it normalises, so that in AlexNet its "
                        f"answers would be wrong: use {published}")
     if kinds != _ALEXNET:
-        raise BadInput(f"is another network than AlexNet (its layers: {shorten(' '.join(kinds) or 'none of these kinds')}): "
+        raise BadInput(f"is another network than AlexNet (its layers: {shorten(' '.join(kinds)) or 'none'}): "
                        f"use {published}")
     weights, channels = {}, None
-    for (name, shape), layer in zip(shapes.items(), [layer for layer in chain if layer.kind in ("conv", "fc")]):
+    for (name, shape), layer in zip(shapes.items(), [layer for layer in layers if layer.kind in ("conv", "fc")]):
         if len(layer.arrays) != 2:
             raise BadInput(f"lacks weights or biases of {name}: use {published}")
         *inside, inputs, outputs = shape
@@ -155,17 +159,6 @@ def _in_c_order(array):
         block = ..., slice(start, start + 64)
         copy[block] = array[block]
     return copy
-
-
-def _chain(layers):
-    """Those of `layers` on the way to the last matrix that have a kind, in the order in which the features pass them."""
-    makers = {output: layer for layer in layers for output in layer.outputs
-              if output not in layer.inputs}  # Caffe's ReLU and dropout work in place
-    chain, layer = [], next((layer for layer in reversed(layers) if layer.kind == "fc"), None)
-    while layer and len(chain) <= len(layers):  # a damaged file may go in circles
-        chain.append(layer)
-        layer = makers.get(layer.inputs[0]) if layer.inputs else None
-    return [layer for layer in reversed(chain) if layer.kind]
 
 
 def _numbers(messages, array, shape, name, published):

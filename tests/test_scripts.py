@@ -229,7 +229,8 @@ def test_a_damaged_model_is_one_sentence(call, trained, damage, sentence):
 
 
 @pytest.mark.parametrize("script", [imagenet_inference, traffic_sign_inference, feature_extraction])
-def test_in_bfloat16_the_most_probable_name_and_nearly_its_probability_are_the_same(call, script):
+def test_in_bfloat16_the_most_probable_name_and_nearly_its_probability_are_the_same(call, trained, script):
+    shutil.copytree(trained, "model")  # the probabilities of an untrained layer are too much alike to differ in three digits
     answers = []
     for precision in ("float32", "bfloat16"):
         status, out, _ = call(script, "--weights", "builtin", "--precision", precision)

@@ -34,9 +34,9 @@ def parser(description, photos=None):
                             help="write them to this file, a photo a line of JSON; until either file is complete, it is "
                                  "FILE.unfinished")
     parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
-                        help="AlexNet's weights: a .npy, .npz, .caffemodel or .onnx file; builtin: the compact ones that come "
-                             "with the lab; auto (default): the published ones if they are here, else fetched, else builtin; "
-                             "LAB_OFFLINE=1 in the environment prevents fetching")
+                        help="AlexNet's weights: a .npy, .npz, .caffemodel or .onnx file; builtin: the compact ones that "
+                             "come with the lab; auto (default): the published ones if they are here, else fetched, else "
+                             "builtin; LAB_OFFLINE=1 in the environment prevents fetching")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
                         help="the type AlexNet computes in: float32 (default), or bfloat16, which is nearly as accurate, "
                              "faster on CPUs with bfloat16 instructions (avx512_bf16, amx_bf16) and slower on others")

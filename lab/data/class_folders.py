@@ -165,9 +165,11 @@ def _counts(labels, class_names):
     if len(named) <= _MOST_NAMED:
         return ", ".join(named)
     few, many = min(counts), max(counts)
-    return (f"{', '.join(named[:_MOST_NAMED // 2])}, and {len(named) - _MOST_NAMED // 2:,} more; the fewest photos, "
-            f"{few or 'none'}, has {shorten(class_names[counts.index(few)])}, the most, {many:,}, "
-            f"{shorten(class_names[counts.index(many)])}")
+    extremes = ", as many each"
+    if few < many:
+        extremes = (f"; the fewest has {shorten(class_names[counts.index(few)])}, {few or 'no photos'}, the most "
+                    f"{shorten(class_names[counts.index(many)])}, {many:,}")
+    return f"{', '.join(named[:_MOST_NAMED // 2])}, and {len(named) - _MOST_NAMED // 2:,} more{extremes}"
 
 
 def _order(name):

@@ -102,7 +102,7 @@ def test_a_part_that_is_there_twice_or_holds_nothing_is_no_part():
 def test_photos_beside_the_parts_are_told(capsys):
     write("train/daisy", "train/roses", "tulips")
     assert counts("photos") == {"daisy": 2, "roses": 2}
-    assert "photos/tulips" in capsys.readouterr().err
+    assert "photos/tulips/0.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["a folder", "a zip file"])
@@ -332,6 +332,7 @@ def listed(text, encoding="utf-8", name="list.csv"):
     ("Label , Path\r\n daisy,photos/daisy/0.png\r\n\r\nroses, photos/roses/0.png\r\n,\r\n", "utf-8-sig"),
     ('path;label;note\nphotos/daisy/0.png;daisy;"a;b"\nphotos/roses/0.png;roses;', "utf-8"),
     ('"path"\t"label"\n"photos/daisy/0.png"\t"daisy"\nphotos\\roses\\0.png\troses', "utf-8"),
+    ("path,label\rphotos/daisy/0.png,daisy\rphotos/roses/0.png,roses\r", "utf-8"),
     ("path,label\nphotos/daisy/0.png,daisy\nphotos/x/../roses/0.png,roses\nphotos/daisy/0.png,daisy\n", "utf-8"),
 ])
 def test_a_csv_file_lists_photos_and_labels(text, encoding):

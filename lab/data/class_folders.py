@@ -75,6 +75,7 @@ def split(data):
 
     Near copies (photo_files.near_copies) stay on one side: groups of them are drawn until another one would make more than a
     third of the class, but at least one. One seeded generator draws them, class by class, so the split is always the same.
+    Whether photos of different classes are near copies does not matter.
 
     Returns the indices of the training and of the validation photos, ascending int64 arrays. Raises BadInput for a class that
     has one photo only, or only near copies of one.
@@ -161,9 +162,11 @@ def _counts(labels, class_names):
     if len(named) <= _MOST_NAMED:
         return ", ".join(named)
     few, many = min(counts), max(counts)
-    return (f"{', '.join(named[:_MOST_NAMED // 2])}, and {len(named) - _MOST_NAMED // 2:,} more; the fewest photos, "
-            f"{few or 'none'}, has {shorten(class_names[counts.index(few)])}, the most, {many:,}, "
-            f"{shorten(class_names[counts.index(many)])}")
+    extremes = ", as many each"
+    if few < many:
+        extremes = (f"; the fewest has {shorten(class_names[counts.index(few)])}, {few or 'no photos'}, the most "
+                    f"{shorten(class_names[counts.index(many)])}, {many:,}")
+    return f"{', '.join(named[:_MOST_NAMED // 2])}, and {len(named) - _MOST_NAMED // 2:,} more{extremes}"
 
 
 def _order(name):
@@ -316,8 +319,8 @@ def _class_folders(tree, part, every):
         if more:
             raise BadInput(f"{tree.path} has the {_DESCRIPTIONS[part]} twice, {folder.path} and {more[0].path}: move one away")
         if part == "train" and rest.holds_photos():
-            beside = next(other.path for other in rest.below() if other.photos)
-            files.notice(f"{beside} is beside {folder.path}, and its photos are not used.")
+            beside = next(other.photos[0] for other in rest.below() if other.photos)
+            files.notice(f"Photos beside {folder.path} are not used, such as {beside}.")
         folder = _stepped(folder, part)
     elif part == "train" and rest.holds_photos() or part == "test" and not parts:
         folder = _stepped(rest)
@@ -435,7 +438,7 @@ def _listed(path):
 
 def _rows(text, path):
     """The line number, path and label of each photo in the csv file `path`, whose content is `text`."""
-    first = text.partition("\n")[0].strip()
+    first = (text.splitlines() or [""])[0].strip()
     for delimiter in ",;\t":
         header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter), ())]
         if {"path", "label"} <= set(header):

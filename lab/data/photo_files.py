@@ -15,6 +15,7 @@ import itertools
 import os
 import struct
 import threading
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,7 +34,13 @@ FORMAT = 1  # of the manifest: increment it when it changes
 NEAR = 4  # bits, of 64, in which near copies may differ: photos saved again at half the size do, and 9 of 10 cropped by 2%
 
 _READERS = {32: photos.read_sign, 227: photos.read_imagenet}
+<<<<<<< HEAD
 _LARGEST = 1_000_000_000  # bytes in a file
+=======
+_LARGEST = 250_000_000  # bytes in a file: each thread may hold one
+_SAVE_EVERY = 60  # seconds, while the photos are looked through
+_MOST_THREADS = 16  # each may hold a large photo in memory
+>>>>>>> w18f
 _COMPARISONS = 4_000_000  # of hashes at a time
 _FLAT = 2  # grey levels: a photo of a smaller standard deviation has no structure to compare
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, struct.error)
@@ -198,14 +205,20 @@ def scan(paths, cache=None, source=""):
     source: text that says where the photos come from, such as the folder and the part. Each source has its own manifest.
 
     A photo that the manifest knows is not read again unless its size or times have changed (in a zip file, its size or CRC).
-    Whatever ends the scan, the manifest keeps what has been found by then. Raises DiskError if the disk fails.
+    Whatever ends the scan, the manifest keeps what has been found by then; if the process is killed, by a minute before.
+
+    Raises DiskError if the disk fails.
     """
     manifest = cache and Path(cache) / f"photos-{hashlib.sha256(os.fsencode(source)).hexdigest():.16}.npz"
     known = _load_manifest(manifest) if manifest else {}
     names, stats = [str(path) for path in paths], [_stat(path) for path in paths]
     found = {i: entry[1] for i, name in enumerate(names) if (entry := known.get(name)) and entry[0] == stats[i] is not None}
     unknown, bad = [i for i in range(len(names)) if i not in found], {}
-    changed = bool(unknown) or len(known) > len(found)
+    changed, saved = bool(unknown) or len(known) > len(found), time.monotonic()
+
+    def save():
+        _save_manifest(manifest, [(names[i], stats[i], found[i]) for i in sorted(found) if stats[i]])
+
     try:
         if unknown:
             with photos.threads(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
@@ -213,9 +226,12 @@ def scan(paths, cache=None, source=""):
                 for i, result in zip(unknown, pool.map(lambda i: _look(paths[i]), unknown)):
                     (bad if isinstance(result, BadInput) else found)[i] = result
                     bar.update(1)
+                    if manifest and time.monotonic() - saved > _SAVE_EVERY:
+                        save()
+                        saved = time.monotonic()
     finally:
         if manifest and changed:
-            _save_manifest(manifest, [(names[i], stats[i], found[i]) for i in sorted(found) if stats[i]])
+            save()
     digests = [found[i][0] if i in found else None for i in range(len(names))]
     return Scan(digests, np.array([found[i][1] if i in found else 0 for i in range(len(names))], np.uint64), bad)
 

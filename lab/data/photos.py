@@ -1,6 +1,9 @@
 """Reads photo files into uint8 RGB arrays of the sizes that the lab needs."""
 
+import contextlib
+import io
 import os
+import threading
 import warnings
 from pathlib import Path
 
@@ -25,9 +28,15 @@ _BAND = 1 << 20  # pixels that are converted at a time
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
 
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .avif .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .heic .heif"
+                     .split())  # of photos; the last two are told that they are not read
+
 _JPEG = "JPEG", "MPO"  # MPO: several JPEGs in one file, as some phones take them; the first one is read
 _SCAN, _PROGRESSIVE = 0xDA, (0xC2, 0xC6, 0xCA, 0xCE)  # markers in a JPEG, from ISO/IEC 10918-1
 _STRIP_ROWS, _TILE_ROWS = 278, 323  # tags in a TIFF
+
+_lock = threading.Lock()
+_reading, _restored = 0, None  # how many threads read a photo now; what restores Pillow's limit and the warnings after them
 
 
 def read(path):
@@ -79,12 +88,13 @@ def read_usable(paths, read_one):
     return np.stack(photos), positions
 
 
-def read_imagenet(path):
+def read_imagenet(path, content=None):
     """Read the photo `path` for ImageNet's 1000 classes: uint8 [227, 227, 3].
 
     The largest central square is resized, antialiased (Lanczos); a photo of 227x227 is left unchanged.
+    content: the bytes of the file, if they have been read already; then `path` is only named in errors.
     """
-    return _resize(_central_square(_read(path)), 227)
+    return _resize(_central_square(_read(path, content)), 227)
 
 
 def read_caffe(path):
@@ -92,9 +102,20 @@ def read_caffe(path):
     return _resize(_read(path), 256)
 
 
-def read_sign(path):
-    """Read the photo `path` as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos)."""
-    return _resize(_read(path), 32)
+def read_sign(path, content=None):
+    """Read the photo `path` as a sign: uint8 [32, 32, 3], the whole photo, resized, antialiased (Lanczos).
+
+    content: as in `read_imagenet`.
+    """
+    return _resize(_read(path, content), 32)
+
+
+def read_grey(path, content):
+    """A small grey version of the photo `path`, whose bytes are `content`: uint8 [32, 32], the whole photo.
+
+    It takes a fraction of the time of `read`, since JPEGs are decoded at a lower resolution, but fails whenever `read` fails.
+    """
+    return _resize(_read(path, content, draft=True).convert("L"), 32)
 
 
 def as_sign(photo):
@@ -117,15 +138,57 @@ def _resize(image, side):
     return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))  # of this size already, it is left unchanged
 
 
-def _read(path):
-    """The photo `path` as an upright Image in RGB. Raises BadInput like `read`."""
-    path = files.check(path, "a photo")
-    pillows_limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = _MEMORY // 4  # Pillow refuses twice as many, more than `_memory` allows in any format
+def decoder():
+    """What decodes photos here, as text: Pillow and its libraries, whose versions may decide the last bits of a pixel."""
+    libraries = {"jpg": PIL.features.codecs, "libjpeg_turbo": PIL.features.features, "libtiff": PIL.features.codecs,
+                 "webp": PIL.features.modules, "avif": PIL.features.modules}
+    versions = [f"{name} {PIL.features.version(name)}" for name, known in libraries.items() if name in known]
+    return ", ".join([f"Pillow {PIL.__version__}", *versions])
+
+
+@contextlib.contextmanager
+def _lab_settings():
+    """A context manager that sets Pillow's limit to the lab's, and silences warnings of what the lab handles or refuses.
+
+    Both are global, so when several threads read photos the first one sets them and the last one restores them.
+    """
+    global _reading, _restored
+    with _lock:
+        if not _reading:
+            _restored = _set_globally()
+            _restored.__enter__()
+        _reading += 1
     try:
-        with warnings.catch_warnings(), files.reading(path) as file:
-            warnings.simplefilter("ignore")
-            return _to_rgb(_decode(file, path), path)
+        yield
+    finally:
+        with _lock:
+            _reading -= 1
+            if not _reading:
+                _restored.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _set_globally():
+    pillows_limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Image.MAX_IMAGE_PIXELS = _MEMORY // 4  # Pillow refuses twice as many, more than `_memory` allows in any format
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillows_limit
+
+
+def _read(path, content=None, draft=False):
+    """The photo `path` as an upright Image in RGB. Raises BadInput like `read`.
+
+    content: the bytes of the file, or None to read them from `path`. draft: whether a JPEG may be smaller than it is, and grey.
+    """
+    if content is None:
+        path = files.check(path, "a photo")
+    try:
+        with _lab_settings(), files.reading(path) if content is None else io.BytesIO(content) as file:
+            return _to_rgb(_decode(file, path, draft), path)
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
@@ -136,11 +199,9 @@ def _read(path):
     except MemoryError as error:
         raise BadInput(f"{path} needs more memory than there is here: save a smaller copy") from error
     except Exception as error:  # a damaged photo can fail in any of Pillow's decoders, in any way
-        if isinstance(path, Path):
+        if content is None and isinstance(path, Path):
             files.sha256(path)  # raises DiskError if the disk is at fault: libtiff reads the file itself and would not tell
         raise BadInput(f"{path} is damaged or cut short: get the photo again") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = pillows_limit
 
 
 def _formats():
@@ -152,8 +213,8 @@ def _decodes_avif():
     return "avif" in PIL.features.modules and PIL.features.check("avif")  # an older Pillow would warn of an unknown name
 
 
-def _decode(file, path):
-    """The photo in `file` as an upright Image in its own mode."""
+def _decode(file, path, draft):
+    """The photo in `file` as an upright Image in its own mode; if `draft`, a JPEG of 64 pixels or more on a side, and grey."""
     brands = _brands(file)
     if brands & _AVIF and not _decodes_avif():
         raise BadInput(f"{path} is an AVIF photo, which the Pillow installed here cannot decode: save it as JPEG or PNG")
@@ -168,8 +229,8 @@ def _decode(file, path):
     large = width * height > _LARGE
     if (large or image.format == "AVIF") and _memory(image, file) > _MEMORY:
         raise BadInput(f"{path} is {width}x{height} pixels, too many to read in 1 GB of memory: save a smaller copy")
-    if large and image.format in _JPEG:
-        image.draft(None, (width // 2, height // 2))
+    if image.format in _JPEG and (draft or large):
+        image.draft(*(("L", (64, 64)) if draft else (None, (width // 2, height // 2))))
     if image.format == "PNG" and "transparency" in image.info:
         _rescale_transparent_colour(image)
     image.load()

@@ -91,7 +91,7 @@ def test_another_decoder_changes_what_is_kept_of_the_pixels_but_not_which_photos
 
 def test_two_parts_can_be_joined(paths):
     first, second = features_of(paths[:2]), features_of(zipped(paths[2:]))
-    both = first.joined(second)
+    both = photo_files.joined(first, second)
     assert both.fingerprint == features_of(paths).fingerprint and both.paths == first.paths + second.paths
     assert np.array_equal(both[:], features_of(paths)[:]) and np.array_equal(both.hashes, features_of(paths).hashes)
 

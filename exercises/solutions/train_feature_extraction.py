@@ -19,7 +19,7 @@ with command_line.quiet_import():
     import tensorflow.compat.v1 as tf
 
     from feature_extraction import fc7_of, new_layer
-    from lab.data import dataset, drawn_signs, gtsrb
+    from lab.data import drawn_signs, gtsrb
     from lab.network import inference
     from lab.network import weights as weight_files
 
@@ -77,7 +77,7 @@ def main(arguments=None):
     parser = command_line.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", metavar="PATH", help="train.p or another copy of GTSRB (default: 20 drawn signs a class)")
     args = parser.parse_args(arguments)
-    photos, classes = dataset.load(args.data)[:2] if args.data else drawn_signs.render(20, seed=0)
+    photos, classes = gtsrb.load(args.data, names="gtsrb")[:2] if args.data else drawn_signs.render(20, seed=0)
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")

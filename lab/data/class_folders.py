@@ -22,6 +22,7 @@ import numpy as np
 
 from lab import files
 from lab.data import photo_files, photos
+from lab.data.names import names_of_numbers
 from lab.data.record import Photos
 from lab.files import BadInput, shorten
 
@@ -33,7 +34,7 @@ _MOST_NAMED = 50  # classes in one line
 _CSV = "a csv file with the columns path,label"
 
 
-def load(path, part="train", size=227, cache=None, skip_bad=False, class_names=None):
+def load(path, part="train", size=227, cache=None, skip_bad=False, class_names=None, names=None):
     """Load the Photos of one part of `path`: the features are PhotoFiles, which stay on disk.
 
     path: a folder, a zip file, or a csv file, as above. One without parts is whatever part it is said to be, but not "valid".
@@ -43,6 +44,7 @@ def load(path, part="train", size=227, cache=None, skip_bad=False, class_names=N
     skip_bad: whether to leave out photo files that cannot be used, and say how many they are.
     class_names: the training photos' classes, list of str: the labels of another part follow them, by name. None makes the
         classes: numbers come first, in numeric order, then other names, in the order of Unicode.
+    names: a source of names for classes that are numbers, as `names.names_of_numbers` takes it, or None.
 
     Names are compared and returned in Unicode's normal form C, since systems store the same name in different forms. Prints
     on stderr the classes and their counts, before the photos are read, and what is left out.
@@ -58,6 +60,9 @@ def load(path, part="train", size=227, cache=None, skip_bad=False, class_names=N
         classes = _listed(path)
     else:
         classes = _class_folders(_tree(path), part, class_names is None)
+    numbers = sorted(classes, key=_order)
+    named = names_of_numbers(numbers, names, class_names)
+    classes = {name: classes[number] for name, number in zip(named, numbers)}
     return _load(classes, path, part, size, cache, skip_bad, class_names)
 
 
@@ -118,10 +123,10 @@ def check_one_class_each(data):
 
 
 def _load(classes, path, part, size, cache, skip_bad, class_names):
-    """The Photos of `classes`, {name: list of paths}. The other arguments are those of `load`."""
+    """The Photos of `classes`, {name: list of paths} in order. The other arguments are those of `load`."""
     own_names = class_names is None
     if own_names:
-        class_names = sorted(classes, key=_order)
+        class_names = list(classes)
         if len(class_names) < 2:
             raise BadInput(f"{path} holds photos of one class only, {shorten(class_names[0])}: to tell classes apart takes two "
                            "or more")

@@ -103,22 +103,29 @@ def _check(names, path):
         raise BadInput(f"{path} holds no names: write a name a line")
 
 
-def names_of_numbers(class_names, names=None):
-    """The names of classes that are numbered, as folders are in many copies: `class_names`, unless `names` tells better ones.
+def names_of_numbers(class_names, names=None, training=None):
+    """`class_names`, or better names of classes that are numbers, in any spelling such as 00014.
 
-    class_names: list of str. If they are the numbers 0 to 42, in any spelling such as 00014, they are GTSRB's classes.
+    class_names: list of str. If they are the numbers 0 to 42, in order, they are GTSRB's classes.
     names: a source of names, as `read_names` takes it, or None.
+    training: the names of the training photos' classes, for photos to validate or test with, which may have fewer classes and
+        be called by either name; None for training photos.
 
-    Raises BadInput if `names` is given and the classes have names already, or numbers that it has no names for.
+    Raises BadInput if training photos have names already or numbers that `names` has no names for, and for a number twice.
     """
     numbers = [int(name) if re.fullmatch("[0-9]{1,6}", name) else None for name in class_names]
+    if names is None and (training == sign_names() or training is None and numbers == list(range(CLASSES))):
+        names = GTSRB
     if names is None:
-        return sign_names() if numbers == list(range(CLASSES)) else class_names
-    if None in numbers:
-        raise BadInput(f"--names gives names to classes that are numbers, but here they have names, such as "
-                       f"{shorten(class_names[numbers.index(None)])}: leave --names out")
+        return class_names
     known = read_names(names)
-    if max(numbers) >= len(known):
+    renamed = [name if number is None or number >= len(known) else known[number] for name, number in zip(class_names, numbers)]
+    if training is None and None in numbers:
+        raise BadInput("--names gives names to classes that are numbers, but here they have names, such as "
+                       f"{shorten(class_names[numbers.index(None)])}: leave --names out")
+    if training is None and max(numbers) >= len(known):
         raise BadInput(f"{names} has {len(known)} names, for the classes 0 to {len(known) - 1}, but there is a class "
                        f"{max(numbers)}")
-    return [known[number] for number in numbers]
+    if len(set(renamed)) < len(renamed):
+        raise BadInput(f"two of the classes {shorten(', '.join(class_names))} are the same one: rename one")
+    return renamed

@@ -18,6 +18,7 @@ import threading
 import time
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +35,9 @@ FORMAT = 1  # of the manifest: increment it when it changes
 NEAR = 4  # bits, of 64, in which near copies may differ: photos saved again at half the size do, and 9 of 10 cropped by 2%
 
 _READERS = {32: photos.read_sign, 227: photos.read_imagenet}
-<<<<<<< HEAD
-_LARGEST = 1_000_000_000  # bytes in a file
-=======
 _LARGEST = 250_000_000  # bytes in a file: each thread may hold one
 _SAVE_EVERY = 60  # seconds, while the photos are looked through
 _MOST_THREADS = 16  # each may hold a large photo in memory
->>>>>>> w18f
 _COMPARISONS = 4_000_000  # of hashes at a time
 _FLAT = 2  # grey levels: a photo of a smaller standard deviation has no structure to compare
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, struct.error)
@@ -77,7 +74,7 @@ class PhotoFiles:
         def read(i):
             features[i] = self._read(wanted[i])
 
-        with photos.threads(len(wanted)) as pool:
+        with _pool(len(wanted)) as pool:
             for _ in pool.map(read, range(len(wanted))):  # raises the first error
                 pass
         return features
@@ -95,13 +92,6 @@ class PhotoFiles:
                            "leave the photos as they are meanwhile")
         return _READERS[self.size](path, content)
 
-    def joined(self, others):
-        """These photos and then those of `others`, PhotoFiles of the same size, as one PhotoFiles."""
-        if self.size != others.size:
-            raise ValueError(f"sizes {self.size} and {others.size}")
-        hashes = None if self.hashes is None or others.hashes is None else np.concatenate([self.hashes, others.hashes])
-        return PhotoFiles(self.paths + others.paths, self.digests + others.digests, self.size, hashes)
-
     @property
     def fingerprint(self):
         """What photos these are, in which order and size: 64 hexadecimal digits. It does not depend on names and places."""
@@ -117,6 +107,14 @@ class PhotoFiles:
         `fingerprint`: another version of Pillow does not make them other photos.
         """
         return hashlib.sha256(f"{self.fingerprint} {photos.decoder()}".encode()).hexdigest()
+
+
+def joined(first, second):
+    """The PhotoFiles with the photos of `first`, then those of `second`, which have the same size."""
+    if first.size != second.size:
+        raise ValueError(f"sizes {first.size} and {second.size}")
+    hashes = None if first.hashes is None or second.hashes is None else np.concatenate([first.hashes, second.hashes])
+    return PhotoFiles(first.paths + second.paths, first.digests + second.digests, first.size, hashes)
 
 
 class Zip:
@@ -221,7 +219,7 @@ def scan(paths, cache=None, source=""):
 
     try:
         if unknown:
-            with photos.threads(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
+            with _pool(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
                                                        unit="photo") as bar:
                 for i, result in zip(unknown, pool.map(lambda i: _look(paths[i]), unknown)):
                     (bad if isinstance(result, BadInput) else found)[i] = result
@@ -358,3 +356,14 @@ def _bits(numbers):
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(numbers)
     return np.unpackbits(numbers[..., None].view(np.uint8), axis=-1).sum(axis=-1, dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def _pool(tasks):
+    """Threads to decode photos in, one for each core that this process may use: Pillow's decoders run beside each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(max(1, min(cores, tasks, _MOST_THREADS)))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, the photos that are still waiting are not read

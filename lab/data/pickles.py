@@ -115,13 +115,19 @@ class Resized:
         return [hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).digest() for photo in self.stored]
 
     @property
-    def pixels_fingerprint(self):
-        """What the resized pixels are, to the last bit: 64 hexadecimal digits."""
-        return hashlib.sha256(f"{LARGE} {photos.decoder()}".encode() + b"".join(self.digests)).hexdigest()
+    def fingerprint(self):
+        """What photos these are, in which order and size: 64 hexadecimal digits."""
+        return hashlib.sha256(b"%d" % LARGE + b"".join(self.digests)).hexdigest()
 
-    def joined(self, others):
-        """These photos and then those of `others`, Resized too, as one Resized."""
-        return Resized([*self.stored, *others.stored])
+    @property
+    def pixels_fingerprint(self):
+        """What the pixels are, to the last bit: 64 hexadecimal digits, of `fingerprint` and what resizes photos here."""
+        return hashlib.sha256(f"{self.fingerprint} {photos.decoder()}".encode()).hexdigest()
+
+
+def joined(first, second):
+    """The Resized with the photos of `first`, then those of `second`."""
+    return Resized([*first.stored, *second.stored])
 
 
 def _kind(value):

@@ -75,6 +75,7 @@ def split(data):
 
     Near copies (photo_files.near_copies) stay on one side: groups of them are drawn until another one would make more than a
     third of the class, but at least one. One seeded generator draws them, class by class, so the split is always the same.
+    Whether photos of different classes are near copies does not matter.
 
     Returns the indices of the training and of the validation photos, ascending int64 arrays. Raises BadInput for a class that
     has one photo only, or only near copies of one.
@@ -157,7 +158,7 @@ def _load(classes, path, part, size, cache, skip_bad, class_names):
 def _counts(labels, class_names):
     """Each class and how many photos it has, as text."""
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
-    named = [f"{shorten(name)} {count or 'no photos'}" for name, count in zip(class_names, counts)]
+    named = [f"{shorten(name)}: {count or 'no photos'}" for name, count in zip(class_names, counts)]
     if len(named) <= _MOST_NAMED:
         return ", ".join(named)
     few, many = min(counts), max(counts)
@@ -316,13 +317,13 @@ def _class_folders(tree, part, every):
         if more:
             raise BadInput(f"{tree.path} has the {_DESCRIPTIONS[part]} twice, {folder.path} and {more[0].path}: move one away")
         if part == "train" and rest.holds_photos():
-            beside = next(other.path for other in rest.below() if other.photos)
-            files.notice(f"{beside} is beside {folder.path}, and its photos are not used.")
+            beside = next(other.photos[0] for other in rest.below() if other.photos)
+            files.notice(f"Photos beside {folder.path} are not used, such as {beside}.")
         folder = _stepped(folder, part)
     elif part == "train" and rest.holds_photos() or part == "test" and not parts:
         folder = _stepped(rest)
     else:
-        inside = ", ".join(folders[0].path for folders in parts.values())
+        inside = " and ".join(folders[0].path for folders in parts.values())
         raise BadInput(f"{tree.path} has no {_DESCRIPTIONS[part]}: it holds {inside or 'no parts such as train and val'}")
     return _classes(folder, every)
 
@@ -345,9 +346,10 @@ def _classes(folder, every):
                            f"or list the photos in {_CSV}")
         if not one.photos:
             seems = _seems_to_hold_classes(folder)
+            unpack = "unpack the archive, and " if isinstance(nested.photos[0], photo_files.ZipPhoto) else ""
             raise BadInput(f"{folder.path}: the levels do not tell which folders are the classes, for photos are in "
-                           f"{nested.path} but not in {one.path}: name the folder that holds the class folders, which seems to "
-                           f"be {seems}, or list the photos in {_CSV}")
+                           f"{nested.path} but not in {one.path}: {unpack}name the folder that holds the class "
+                           f"folders, which seems to be {seems}, or list the photos in {_CSV}")
     classes, distinct = {}, {}
     for name, one in inner.items():
         if one is not holding.get(name):
@@ -382,7 +384,7 @@ def _classes(folder, every):
 def _also(folder):
     """What `folder` and those below it hold that is no photo, in brackets, if anything."""
     others = sum((other.others for other in folder.below()), collections.Counter())
-    return f" ({sum(others.values()):,} other files: {_suffixes(others)})" if others else ""
+    return f" (but other files: {_suffixes(others)})" if others else ""
 
 
 def _suffixes(others):
@@ -434,7 +436,7 @@ def _listed(path):
 
 def _rows(text, path):
     """The line number, path and label of each photo in the csv file `path`, whose content is `text`."""
-    first = text.partition("\n")[0].strip()
+    first = (text.splitlines() or [""])[0].strip()
     for delimiter in ",;\t":
         header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter), ())]
         if {"path", "label"} <= set(header):

@@ -33,7 +33,7 @@ FORMAT = 1  # of the manifest: increment it when it changes
 NEAR = 4  # bits, of 64, in which near copies may differ: photos saved again at half the size do, and 9 of 10 cropped by 2%
 
 _READERS = {32: photos.read_sign, 227: photos.read_imagenet}
-_LARGEST = 1_000_000_000  # bytes in a file
+_LARGEST = 250_000_000  # bytes in a file: each thread may hold one
 _COMPARISONS = 4_000_000  # of hashes at a time
 _FLAT = 2  # grey levels: a photo of a smaller standard deviation has no structure to compare
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, struct.error)

@@ -36,6 +36,7 @@ def main(arguments=None):
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights, run.state and run.state["weights"])
         data = dataset.load(data_path, "train", args.names, args.size, args.cache, args.skip_bad)
         size, class_names = data.features.shape[1], data.class_names
+        dataset.announce(data)
         test = None
         if args.test:
             test = dataset.load(args.test, "test", args.names, size, args.cache, args.skip_bad, class_names)

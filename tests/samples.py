@@ -16,7 +16,7 @@ def mistake(err):
     """The last line of `err`, the error message, after checking that only known notices precede it."""
     *notices, sentence = err.splitlines()
     known = ("AlexNet weights", "These weights know", "Preprocessing", "The validation accuracy will be optimistic",
-             "If these photos", "The classes in", "The random split leaves no photos of these classes")
+             "If these photos", "43 classes, ", "The classes in", "The random split leaves no photos of these classes")
     assert all(notice.startswith(known) for notice in notices)
     return sentence
 

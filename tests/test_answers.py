@@ -149,28 +149,6 @@ def test_a_name_that_is_no_utf8_is_escaped_in_tables(call):
     assert json.loads(Path("a.jsonl").read_text(encoding="utf-8"))["file"] == name
 
 
-def test_below_the_threshold_the_answer_is_unknown(call):
-    paths = [photo(f"{i}.png", i) for i in range(4)]
-    best = {file: float(found[0][1]) for file, found in printed(call(*CHEAP, *paths)[1]).items()}
-    threshold = sorted(best.values())[1] + 0.001
-    assert sum(p < threshold for p in best.values()) in (2, 3)
-    found = printed(call(*CHEAP, *paths, "--threshold", threshold)[1])
-    call(*CHEAP, *paths, "--threshold", threshold, "--csv", "a.csv", "--jsonl", "a.jsonl")
-    rows = read_csv("a.csv")[1:]
-    lines = [json.loads(line)["answers"] for line in Path("a.jsonl").read_text().splitlines()]
-    for path, row, line in zip(paths, rows, lines):
-        unknown = best[path] < threshold
-        assert (row[1] == "unknown") == (found[path][0][0] == "unknown") == (line[0]["class"] == "unknown") == unknown
-        assert len(found[path]) == len(line) == (1 if unknown else 5)
-        assert float(row[2]) == line[0]["probability"] == pytest.approx(best[path], abs=0.0005)
-        assert len(row) == 11 and (row[3:] == [""] * 8) == unknown
-
-
-def test_there_are_no_more_columns_than_classes(call):
-    call(feature_extraction, photo("1.png"), "--weights", "builtin", "--top", 1000, "--csv", "a.csv")
-    assert [len(row) for row in read_csv("a.csv")] == [1 + 2 * 43] * 2
-
-
 def test_a_table_is_replaced_when_the_new_one_is_complete(call):
     Path("a.csv").write_text("old")
     photo("1.png")
@@ -179,6 +157,11 @@ def test_a_table_is_replaced_when_the_new_one_is_complete(call):
     assert call(*CHEAP, "bad.png", "--csv", "a.csv")[0] == 2 and Path("a.csv").read_text() == "old"
     assert call(*CHEAP, "1.png", "--csv", "a.csv")[0] == 0 and read_csv("a.csv")[1][0] == "1.png"
     assert sorted(os.listdir()) == ["1.png", "a.csv", "bad.png"]
+
+
+def test_a_page_says_unknown_below_the_threshold(call):
+    status, out, _ = call(*CHEAP, photo("1.png"), "--threshold", 1)
+    assert status == 0 and re.match(r"Image 0 1.png\nunknown: 0\.\d{3}\n\nTime", out)
 
 
 # Many photos
@@ -194,6 +177,28 @@ def uniform(features):
 def batches_of_four(paths):
     for start in range(0, len(paths), 4):
         yield np.zeros((4, 2)), list(range(start, start + 4))
+
+
+@pytest.mark.parametrize("outputs", [{}, {"csv": "a.csv", "jsonl": "a.jsonl"}])
+def test_below_the_threshold_the_answer_is_unknown_and_no_other_is_given(capsys, outputs):
+    probabilities = np.array([[0.5, 0.2, 0.3], [0.1, 0.7, 0.2], [0.69, 0.3, 0.01], [0, 0, 1]], np.float32)
+    args = SimpleNamespace(**vars(ARGS) | {"top": 100, "threshold": 0.7, "csv": None} | outputs)
+    paths = [f"{i}.png" for i in range(4)]
+    answers.give(lambda features: probabilities, batches_of_four(paths), ["ant", "bee", "cow"], paths, args)
+    first = [[("unknown", 0.5)], [("bee", 0.7), ("cow", 0.2), ("ant", 0.1)], [("unknown", 0.69)],
+             [("cow", 1), ("ant", 0), ("bee", 0)]]
+    if outputs:
+        assert read_csv("a.csv") == [["file", "class", "probability", "class2", "probability2", "class3", "probability3"],
+                                     ["0.png", "unknown", "0.5", "", "", "", ""],
+                                     ["1.png", "bee", "0.7", "cow", "0.2", "ant", "0.1"],
+                                     ["2.png", "unknown", "0.69", "", "", "", ""],
+                                     ["3.png", "cow", "1.0", "ant", "0.0", "bee", "0.0"]]
+        assert [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()] == [
+            {"file": file, "answers": [{"class": name, "probability": probability} for name, probability in pairs]}
+            for file, pairs in zip(paths, first)]
+    else:
+        assert list(printed(capsys.readouterr().out).values()) == [[(name, f"{probability:.3f}") for name, probability in pairs]
+                                                                   for pairs in first]
 
 
 @pytest.mark.parametrize("strike, status", [

@@ -37,7 +37,6 @@ NEAR = 4  # bits, of 64, in which near copies may differ: photos saved again at 
 _READERS = {32: photos.read_sign, 227: photos.read_imagenet}
 _LARGEST = 250_000_000  # bytes in a file: each thread may hold one
 _SAVE_EVERY = 60  # seconds, while the photos are looked through
-_MOST_THREADS = 16  # each may hold a large photo in memory
 _COMPARISONS = 4_000_000  # of hashes at a time
 _FLAT = 2  # grey levels: a photo of a smaller standard deviation has no structure to compare
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, struct.error)

@@ -18,7 +18,6 @@ import threading
 import time
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +72,7 @@ class PhotoFiles:
         def read(i):
             features[i] = self._read(wanted[i])
 
-        with _pool(len(wanted)) as pool:
+        with photos.threads(len(wanted)) as pool:
             for _ in pool.map(read, range(len(wanted))):  # raises the first error
                 pass
         return features
@@ -218,7 +217,7 @@ def scan(paths, cache=None, source=""):
 
     try:
         if unknown:
-            with _pool(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
+            with photos.threads(len(unknown)) as pool, progress(description="Looking through the photos", total=len(unknown),
                                                        unit="photo") as bar:
                 for i, result in zip(unknown, pool.map(lambda i: _look(paths[i]), unknown)):
                     (bad if isinstance(result, BadInput) else found)[i] = result
@@ -355,14 +354,3 @@ def _bits(numbers):
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(numbers)
     return np.unpackbits(numbers[..., None].view(np.uint8), axis=-1).sum(axis=-1, dtype=np.uint8)
-
-
-@contextlib.contextmanager
-def _pool(tasks):
-    """Threads to decode photos in, one for each core that this process may use: Pillow's decoders run beside each other."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(max(1, min(cores, tasks, _MOST_THREADS)))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, the photos that are still waiting are not read

@@ -24,7 +24,7 @@ def parse(arguments=None):
     parser.add_argument("--data", type=command_line.existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="your photos: a folder or zip file with a folder for each class, a csv file with the "
                              "columns path,label, or a pickle like train.p; or GTSRB's: train.p, or a folder or zip file "
-                             "of the authors', torchvision's, Kaggle's or the course's copy; builtin: signs that the lab draws; "
+                             "of the authors', torchvision's, Kaggle's or the course's copy; builtin: drawn by the lab; "
                              "auto (default): train.p if it is here, else fetched, else builtin")
     parser.add_argument("--names", type=command_line.existing("gtsrb"), metavar="gtsrb|FILE",
                         help="the names of numbered classes: a csv file with the columns ClassId,SignName, or a text file "

@@ -1,5 +1,6 @@
 """Where AlexNet is cut, what goes on top, and how it learns are the user's choice, and everything follows that choice."""
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -14,9 +15,9 @@ from test_training import press_ctrl_c_in_step
 import feature_extraction
 import train_feature_extraction
 from alexnet import AlexNet
-from lab.data import splits
+from lab.data import photo_files, splits
 from lab.network import new_layer, weights
-from lab.training import checkpoints, steps
+from lab.training import checkpoints, results, steps
 
 FAST = "--batch-size", 16, "--epochs", 2
 
@@ -213,3 +214,51 @@ def test_another_cut_or_head_than_the_resumed_models_is_named(call):
                                   (["--hidden", "0"], "with --hidden 8, not 0")):
         status, _, err = call(train_feature_extraction, "--epochs", 2, "--resume", *arguments)
         assert status == 2 and difference in mistake(err)
+
+
+def write_photos(folder, counts, seed=0):
+    """Write PNG photos of 60x80 pixels, noise around a colour for each class: {class: how many} in `folder`."""
+    rng = np.random.default_rng(seed)
+    for number, (name, count) in enumerate(counts.items()):
+        Path(folder, name).mkdir(parents=True)
+        colour = np.random.default_rng(number).integers(60, 200, (3, 4, 3)).repeat(20, axis=0).repeat(20, axis=1)
+        for i in range(count):
+            noise = rng.integers(-50, 51, (60, 80, 3))
+            Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(Path(folder, name, f"{i}.png"))
+
+
+def test_a_folder_of_photos_becomes_a_classifier_that_names_new_ones(call, monkeypatch):
+    names = ["Gänse, blümchen", '"Löwen"', "玫瑰"]
+    write_photos("photos/train", dict.fromkeys(names, 5))
+    write_photos("photos/val", {names[2]: 3, names[0]: 2}, seed=1)
+    write_photos("new", dict.fromkeys(names, 1), seed=2)
+    arguments = "--data", "photos", "--layer", "pool5", "--learning-rate", 0.0003, "--epochs", 8
+    out, err = train(call, *arguments, "--export", "exported")
+    assert "no photos" in err  # to validate one of the classes with
+    state = checkpoints.read("model")
+    assert sorted(state["class_names"]) == sorted(names) and state["settings"]["size"] == 227
+    assert state["settings"]["split"] == "given" and "Validation: 5 photos" in out
+
+    new = [str(path) for path in sorted(Path("new").rglob("*.png"))]
+    status, _, err = call(feature_extraction, "new", "--csv", "answers.csv")
+    assert status == 0, err
+    with open("answers.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"]: row["class"] for row in rows} == {path: Path(path).parts[1] for path in new}
+    middle = [Image.open(path).crop((10, 0, 70, 60)).resize((227, 227), Image.Resampling.LANCZOS) for path in new]
+    answers = served("exported", np.stack([np.asarray(photo) for photo in middle]))
+    assert [name.decode() for name in answers["names"]] == [Path(path).parts[1] for path in new]
+
+    # The photos are not decoded for the next training: their features are kept.
+    monkeypatch.setattr(photo_files.PhotoFiles, "_read", None)
+    monkeypatch.setattr(photo_files, "_look", None)
+    monkeypatch.setattr(results, "show", lambda *shown: None)
+    train(call, *arguments, "--overwrite", "--seed", 1)
+
+
+def test_a_training_on_a_folder_is_resumed_on_the_same_photos_only(call):
+    write_photos("photos", {"a": 6, "b": 6})
+    train(call, "--data", "photos", "--layer", "pool5", "--epochs", 1)
+    Path("photos/a/0.png").unlink()
+    status, out, err = call(train_feature_extraction, "--data", "photos", "--epochs", 2, "--resume")
+    assert (status, out) == (2, "") and "other photos" in err.splitlines()[-1]

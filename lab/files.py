@@ -36,8 +36,9 @@ class DiskError(BadInput):
 
 def notice(text):
     """Print `text`, which is not a result, as one line on stderr."""
+    tqdm = sys.modules.get("tqdm")  # if there may be a progress bar, which its `write` keeps below the text
     try:
-        print(text.replace("\n", "\\n"), file=sys.stderr, flush=True)
+        (tqdm.tqdm.write if tqdm else print)(text.replace("\n", "\\n"), file=sys.stderr)  # which is always line-buffered
     except OSError:  # stderr is closed or full
         pass
 

@@ -86,8 +86,8 @@ def named_twice(call, monkeypatch):
     """Call the page with `--data X --test X` until it has read both. Returns the Photos of each part, and the refusal or ""."""
     load, read = dataset.load, {}
 
-    def note(path, part="train", **more):
-        read[part] = load(path, part, **more)
+    def note(path, part="train", *more):
+        read[part] = load(path, part, *more)
         return read[part]
 
     def stop(*_):

@@ -48,7 +48,9 @@ def test_another_cut_is_refused(random_weights):
 
 
 def test_pool5_is_rounded_to_half_precision_in_every_graph_and_its_gradient_is_not():
-    values = np.array([[1 / 3, 1000.3, 1e-7, 0]], np.float32)
+    rng = np.random.default_rng(0)
+    values = (rng.uniform(0, 1, (1, 10_000)) * 10.0 ** rng.uniform(-9, 4.8, (1, 10_000))).astype(np.float32)
+    values[0, :4] = 1 / 3, 65504, 1e-7, 0
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.constant(values)
         rounded = new_layer.as_kept(features, "pool5")
@@ -56,7 +58,7 @@ def test_pool5_is_rounded_to_half_precision_in_every_graph_and_its_gradient_is_n
         got, got_gradient = session.run([rounded, gradient])
         assert new_layer.as_kept(features, "fc6") is features
     assert np.array_equal(got, values.astype(np.float16).astype(np.float32)) and got.dtype == np.float32
-    assert np.array_equal(got_gradient, np.full((1, 4), 1e-9, np.float32))
+    assert np.array_equal(got_gradient, np.full(values.shape, 1e-9, np.float32))
 
 
 def test_a_hidden_layer_is_relu_of_a_product_drawn_as_he_et_al_say():

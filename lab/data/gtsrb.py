@@ -156,7 +156,7 @@ def _find_part(folder, part, path):
     found = _found(folder, part, path)
     if not found:
         others = [f"the {_PARTS[other]} ({where})" for other in _PARTS for where, _ in _found(folder, other, path)]
-        names = sorted(item.name for item in folder.iterdir() if not _is_junk(item.name))
+        names = sorted(item.name for item in folder.iterdir() if not files.is_junk(item.name))
         looked_for = " or ".join(_FILES[part] + _LISTS[part])
         raise BadInput(f"{path} has no {_PARTS[part]}: looked there and one folder deeper for {looked_for}, found "
                        f"{' and '.join(others) or shorten(', '.join(names)) or 'nothing'}: name a copy that has them")
@@ -225,7 +225,7 @@ def _load_with_labels(photo_folder, labels_path):
 
 def _copies(folder):
     """The folders in which a copy may begin: `folder` and the folders in it."""
-    below = sorted((item for item in folder.iterdir() if not _is_junk(item.name)), key=lambda item: item.name)
+    below = sorted((item for item in folder.iterdir() if not files.is_junk(item.name)), key=lambda item: item.name)
     return _folders([folder, *(item for item in below if not isinstance(item, Path) or os.access(item, os.R_OK | os.X_OK))])
 
 
@@ -236,11 +236,6 @@ def _folders(paths):
         if path.is_dir():
             distinct.setdefault(os.stat(path)[1:3] if isinstance(path, Path) else str(path), path)
     return list(distinct.values())
-
-
-def _is_junk(name):
-    """Whether an archiver or a file manager has added the file or folder `name`, as macOS and Windows do."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def _places(folder, *names):

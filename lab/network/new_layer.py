@@ -13,11 +13,12 @@ def as_kept(features, layer):
     Every graph has this rounding, so kept features and photos get the same answers. The gradient passes it unchanged: in half
     precision it would vanish.
     """
-    @tf.custom_gradient
-    def rounded(features):
-        return tf.cast(tf.cast(features, KEPT[layer].dtype), tf.float32), lambda gradient: gradient
-
-    return features if KEPT[layer].dtype == "float32" else rounded(features)
+    if KEPT[layer].dtype == "float32":
+        return features
+    rounded = tf.cast(tf.cast(features, KEPT[layer].dtype), tf.float32)
+    # Exact: the difference of a number and itself rounded has few bits. tf.custom_gradient would leave a number in the graph
+    # that differs from run to run, and with it the graph's fingerprint.
+    return features + tf.stop_gradient(rounded - features)
 
 
 def build(features, classes, seed=0, hidden=(), dropout=None):

@@ -21,6 +21,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 MEMORY, TIME = 1000, 20  # MB above the start's, seconds
 
 import numpy as np  # noqa: E402
+import protobuf_files  # noqa: E402
 import python2  # noqa: E402
 from hostile import RunsCode  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -39,6 +40,11 @@ def read_pickle(content):
 
 
 def read_weights(content):
+    weights.load("train.p")
+
+
+def read_small_weights(content):
+    weights.SHAPES = SMALL
     weights.load("train.p")
 
 
@@ -137,14 +143,32 @@ def weight_files():
     yield file.getvalue()
 
 
+SMALL = {"conv1": (1, 1, 1, 2), "conv2": (1, 1, 1, 2), "conv3": (1, 1, 2, 2), "conv4": (1, 1, 1, 2), "conv5": (1, 1, 1, 2),
+         "fc6": (4, 2), "fc7": (2, 2), "fc8": (2, 3)}
+SMALL_WEIGHTS = {layer: (np.ones(shape, np.float32), np.ones(shape[-1], np.float32)) for layer, shape in SMALL.items()}
+
+
+def caffe_files():
+    for generation in ("layer", "layers"):
+        for old_shapes in (False, True):
+            yield protobuf_files.caffemodel(SMALL_WEIGHTS, generation, old_shapes)
+    yield protobuf_files.caffemodel(SMALL_WEIGHTS, order=protobuf_files.CAFFENET)
+
+
+def onnx_files():
+    for data in ("raw_data", "float_data", "float_data, one by one"):
+        yield protobuf_files.onnx(SMALL_WEIGHTS, data)
+    yield protobuf_files.onnx(SMALL_WEIGHTS, "none", extra=[(13, protobuf_files.field(2, "w.data")), (14, 1)])
+
+
 def manifests():
     figures = {"loss": 1.5, "accuracy": 0.5}
     epoch = {"epoch": 1, "stage": "frozen", "training": figures, "validation": figures}
     yield json.dumps({
-        "format": 2, "checkpoint": "checkpoint-1", "stage": "frozen", "step": 1, "running": [0.5, 1, 2],
+        "format": 3, "checkpoint": "checkpoint-1", "stage": "frozen", "step": 1, "running": [0.5, 1, 2],
         "epochs": {"frozen": 10, "finetuned": 0}, "history": [epoch],
         "settings": {"split": "random", "batch_size": 128, "seed": 0, "learning_rate": 0.001, "precision": "float32"},
-        "data": {"name": "train.p", "sha256": "0" * 64}, "weights": {"name": "builtin", "sha256": "0" * 64}}).encode()
+        "data": {"name": "train.p", "sha256": "0" * 64}, "weights": {"name": "builtin", "fingerprint": "0" * 64}}).encode()
 
 
 def kept_files():
@@ -154,6 +178,7 @@ def kept_files():
 
 
 READERS = {"pickle": (read_pickle, pickles, 20_000), "weights": (read_weights, weight_files, 5_000),
+           "caffe": (read_small_weights, caffe_files, 5_000), "onnx": (read_small_weights, onnx_files, 5_000),
            "zip": (read_zip, zip_files, 10_000), "csv": (read_csv, csv_files, 1_000),
            "photo": (read_photo, photo_files, 10_000),
            "manifest": (read_manifest, manifests, 3_000),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-RUNS = {"pickle": 20_000, "weights": 20_000, "zip": 20_000, "csv": 10_000, "photo": 20_000, "manifest": 10_000, "kept": 2_000}
+RUNS = {"pickle": 20_000, "weights": 20_000, "caffe": 10_000, "onnx": 10_000, "zip": 20_000, "csv": 10_000,
+        "photo": 20_000, "manifest": 10_000, "kept": 2_000}
 
 
 @pytest.mark.parametrize("reader", RUNS)

@@ -122,7 +122,7 @@ def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_
 @pytest.mark.parametrize("preprocess", ["lab", "caffe"])
 def test_both_conventions_run_with_a_file_of_the_published_kind(preprocess, stand_in, tmp_path):
     status, out, err = run(tmp_path, "imagenet_inference.py", "--preprocess", preprocess, "--weights", stand_in[0])
-    assert (status, err) == (0, "") and out.count("Image") == 2
+    assert status == 0 and re.fullmatch(f"Preprocessing: {preprocess} .*\n", err) and out.count("Image") == 2
 
 
 FETCH = """

@@ -5,19 +5,24 @@ Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with 
 - the published `bvlc-alexnet.npy`: a .npy whose only element is such a dict, pickled, or one with a dict {"weights": W,
   "biases": b} per layer, as caffe-tensorflow writes it;
 - an .npz of `conv1_W`, `conv1_b`, ..., `fc8_W`, `fc8_b`: float32 arrays, or the compact form in builtin_weights/README.md;
+- Caffe's `bvlc_alexnet.caffemodel` and the ONNX model zoo's `bvlcalexnet-*.onnx`, which hold the weights that were published;
 - "builtin": the compact file that comes with the lab.
 """
 
 import hashlib
+import json
 import math
 import re
+import shlex
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 
 from lab import files, safe_pickle
 from lab.files import BadInput, DiskError, notice, shorten
+from lab.network import protobuf_weights
 
 # From Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012, as in
 # Caffe's BVLC AlexNet. Kernels are [height, width, inputs per group, outputs]; there is one bias per output.
@@ -32,7 +37,11 @@ SHAPES = {
     "fc8": (4096, 1000),
 }
 
-PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
+FORMATS = ".npy, .npz, .caffemodel or .onnx"
+# The names of the published weights, in the order in which "auto" prefers them: what is read fastest comes first.
+PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy",  # the lab's, and the University of Toronto's
+             *(f"bvlcalexnet-{opset}.onnx" for opset in (12, 9, 8, 7, 6, 3)),  # the ONNX model zoo's: all hold the same values
+             "bvlc_alexnet.caffemodel")  # Caffe's
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
 EDITION_1 = "e46c7faa203953fea04fd4b920cf572fa0d3f690d6296363fe0aea9d8cf6eb6a"  # SHA-256 of the built-in file before this one
 
@@ -40,25 +49,28 @@ _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that t
 _LARGEST_LAYER = 9216 * 4096
 _LARGEST_NPZ = 250_000_000  # unpacked bytes allowed in an .npz: all 60,965,224 parameters in float32, and the headers
 
-# How files of PyTorch are recognised. The names come first in any of them: a pickle, a .npy, an .npz, or torch.save's zip.
+# How files of PyTorch are recognised. The names come first in any of them: a pickle, a .npy, an .npz, torch.save's zip, ONNX.
 _HEAD = 1 << 16  # bytes
 _STATE_DICT = re.compile(rb"(features|classifier)\.\d+\.(weight|bias)")
+_PROTOTXT = re.compile(rb"^[ \t]*layers?[ \t]*\{", re.MULTILINE)
 _TORCH_SAVE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before PyTorch 1.6: the pickle of 0x1950a86a20f9469cfc6c
 
 
 def find(source="auto"):
     """The Path of the weights file that `source` names.
 
-    "builtin" is the file that comes with the lab. "auto" is the published file if it is in the working directory or beside
-    the code, else the built-in file; a line on stderr says which. Anything else is a path.
+    "builtin" is the file that comes with the lab. "auto" is a published file, the first of PUBLISHED that is in the working
+    directory, else the first that is beside the code, else the built-in file; a line on stderr says which, and who published
+    it if `record` has noted that. Anything else is a path.
     """
     if source == "builtin":
         return BUILTIN
     if source != "auto":
-        return files.check(source, "AlexNet weights (.npy or .npz)")
+        return files.check(source, f"AlexNet weights ({FORMATS})")
     path = files.find(PUBLISHED)
     if path:
-        notice(f"AlexNet weights: {path}")
+        known = _read_record(path)
+        notice(f"AlexNet weights: {path}" + (f" ({known['publisher']}, verified by {known['digest']})" if known else ""))
     else:
         notice(f"AlexNet weights: the built-in ones ({PUBLISHED[0]} is not here).")
     return path or BUILTIN
@@ -69,13 +81,13 @@ def load(source="auto"):
 
     Raises BadInput for a file that is missing, is damaged, does not hold AlexNet's weights, or tries to run code.
     """
-    path = files.check(find(source), "AlexNet weights (.npy or .npz)")
+    path = files.check(find(source), f"AlexNet weights ({FORMATS})")
     with files.reading(path) as file:
         head = file.read(_HEAD)
         file.seek(0)
         if name := _STATE_DICT.search(head):
-            raise BadInput(f"{path} is a state_dict of torchvision ({name[0].decode()} and so on), whose networks are built "
-                           f"differently from the lab's AlexNet: use {PUBLISHED[0]}")
+            raise BadInput(f"{path} is torchvision's ({name[0].decode()} and so on), whose networks are built differently from "
+                           f"the lab's AlexNet: use {PUBLISHED[0]}")
         if head.startswith(b"\x93NUMPY"):
             weights = _read_npy(file, path)
         elif head.startswith(b"PK"):
@@ -83,14 +95,30 @@ def load(source="auto"):
         elif head.startswith(_TORCH_SAVE):
             raise _written_by_pytorch(path)
         else:
-            raise BadInput(f"{path} is neither a .npy nor an .npz file, whatever its name: use {PUBLISHED[0]}")
+            _refuse_containers(head, path)
+            weights = protobuf_weights.read(file, path, SHAPES)
+            if weights is None:
+                raise BadInput(f"{path} is none of {FORMATS}, whatever its name: use {PUBLISHED[0]}")
     check(weights, path)
     return weights
 
 
-def identity(path):
-    """The identity of the weights file `path`: {"name": "builtin" or the file's name, "sha256": its SHA-256}."""
-    return {"name": "builtin" if path == BUILTIN else path.name, "sha256": files.sha256(path)}
+def identity(path, weights):
+    """What `weights`, which `load` has read from the file `path` (Path), are: {"name": str, "fingerprint": str}.
+
+    The name is "builtin" or the file's. The fingerprint is `fingerprint(weights)`, the same for every file with these arrays.
+    Weights that are stored as factors have the SHA-256 of their file instead, 64 hexadecimal digits too: the last bits of a
+    product depend on the processor.
+
+    It is never taken from a `record`. Raises BadInput if the record of an unchanged file names another fingerprint.
+    """
+    identity = {"name": "builtin" if path == BUILTIN else path.name,
+                "fingerprint": files.sha256(path) if _has_factors(path) else fingerprint(weights)}
+    known = _read_record(path)
+    if known and known["fingerprint"] != identity["fingerprint"]:
+        raise BadInput(f"{path} does not hold what was fetched and verified ({_record_path(path)} names another fingerprint): "
+                       "delete both files and fetch the weights again")
+    return identity
 
 
 def fingerprint(weights):
@@ -100,6 +128,46 @@ def fingerprint(weights):
         for array in weights[layer]:
             digest.update(np.ascontiguousarray(array, "<f4"))
     return digest.hexdigest()
+
+
+def record(path, publisher, digest, weights):
+    """Note in a small file, NAME.json beside the weights file `path`, that it is verified, and the identity of `weights`.
+
+    publisher: str, who published the file. digest: "SHA-256" or "SHA-1", the kind of published digest that it matches.
+
+    The note holds for as long as the file keeps its size and its time of modification. It is for the user's information, and
+    shows a later change of the file that kept both: which weights a layer fits is decided by the arrays (see `identity`).
+    """
+    _record_path(path).unlink(missing_ok=True)
+    status = path.stat()
+    files.write_json(_record_path(path), {"publisher": publisher, "digest": digest, "size": status.st_size,
+                                          "mtime_ns": status.st_mtime_ns, **identity(path, weights)})
+
+
+def _record_path(path):
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_record(path):
+    """What `record` has noted of the file `path`, a dict; None if there is nothing, or the file has changed since."""
+    try:
+        with _record_path(path).open("rb") as file:
+            known = json.loads(file.read(10_000))
+        status = path.stat()
+        valid = ((known["size"], known["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+                 and all(len(known[key]) <= 80 and known[key].isprintable() for key in ("publisher", "digest", "fingerprint")))
+        return known if valid else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _has_factors(path):
+    """Whether the weights file `path` holds layers as products of two factors, as in builtin_weights/README.md."""
+    with files.reading(path) as file:
+        if file.read(2) != b"PK":
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("_U.npy") for name in archive.namelist())
 
 
 def check(weights, name="weights"):
@@ -132,6 +200,29 @@ def warn_of_unknown_classes(weights):
     known = known_classes(weights)
     if known < SHAPES["fc8"][1]:
         notice(f"These weights know {known} of the 1000 classes: the others get probability 0.")
+
+
+def _refuse_containers(head, path):
+    """Raise BadInput if `head`, the first bytes of a file, is that of a file in which or beside which the weights may be."""
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise BadInput(f"{path} is a Git LFS pointer, a few lines of text in place of the weights: run `git lfs pull` in its "
+                       "repository, or get the file from another address")
+    if _PROTOTXT.search(head):
+        raise BadInput(f"{path} is a .prototxt, Caffe's description of a network, which has no weights: use "
+                       f"{protobuf_weights.CAFFE}")
+    if head.startswith(b"\x89HDF"):
+        raise BadInput(f"{path} is an HDF5 file, which the lab does not read: use {protobuf_weights.CAFFE}")
+    unpacked, name = head, shlex.quote(str(path))
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            unpacked = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+        except zlib.error as error:
+            raise BadInput(f"{path} is a damaged .gz file: get it again") from error
+    if unpacked[257:262] == b"ustar":
+        raise BadInput(f"{path} is an archive (.tar or .tar.gz): unpack it with `tar xf {name}`, and use the .onnx or "
+                       ".caffemodel in it")
+    if unpacked is not head:
+        raise BadInput(f"{path} is compressed (.gz): unpack it with `gunzip -c {name} > {name}.unpacked`, and use that file")
 
 
 def _written_by_pytorch(path):

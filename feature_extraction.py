@@ -31,12 +31,12 @@ def main(arguments=None):
     features, positions = photos.read_usable(paths, photos.read_sign)
     weights_file = fetch.weights_file(args.weights)
     trained = checkpoints.read(args.model)
+    alexnet_weights = weights.load(weights_file)
     if trained:
-        checkpoints.check_weights(trained, args.model, weights_file)
+        checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)
     else:
         files.notice(f"{args.model} holds no trained layer: using an untrained one, which only guesses. Train one with "
                      "train_feature_extraction.py.")
-    alexnet_weights = weights.load(weights_file)
 
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")

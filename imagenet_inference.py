@@ -4,7 +4,7 @@ import functools
 import time
 
 from lab import command_line
-from lab.files import BadInput
+from lab.files import BadInput, notice
 
 
 def main(arguments=None):
@@ -14,7 +14,8 @@ def main(arguments=None):
                         help="how many classes to print for each photo (default: 5)")
     parser.add_argument("--preprocess", choices=["lab", "caffe"], default="lab",
                         help="lab (default): the largest square in the middle, RGB, minus the photo's own mean; caffe: as "
-                             "bvlc-alexnet.npy was trained, for it alone: warped, BGR, minus ImageNet's mean, conv1 VALID")
+                             "the published weights were trained, and for these alone: warped, BGR, minus ImageNet's mean, "
+                             "conv1 VALID")
     args = parser.parse_args(arguments)
 
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
@@ -33,9 +34,14 @@ def main(arguments=None):
     features, positions = photos.read_usable(paths, photos.read_caffe if caffe else photos.read_imagenet)
     weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
-    if caffe and weights.known_classes(alexnet_weights) < 1000:
-        raise BadInput(f"--preprocess caffe is for bvlc-alexnet.npy, not for {weights_file}: these weights were trained with "
-                       "the lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
+    if weights.known_classes(alexnet_weights) == len(class_names):
+        notice("Preprocessing: caffe (BGR, minus ImageNet's mean, conv1 VALID), as the published weights were trained; "
+               "--preprocess lab is for comparing with the lab." if caffe else
+               "Preprocessing: lab (RGB, minus the photo's own mean, conv1 SAME), as in the lab; --preprocess caffe, as the "
+               "published weights were trained, is for the best answers.")
+    elif caffe:
+        raise BadInput(f"--preprocess caffe is for the published weights, not for {weights_file}: these weights were trained "
+                       "with the lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with tf.Graph().as_default(), tf.Session() as session:

@@ -24,8 +24,9 @@ def main(arguments=None):
 
     if args.only_export and (trained := checkpoints.read(args.model)):
         weights_file = fetch.weights_file(args.weights)
-        checkpoints.check_weights(trained, args.model, weights_file)
-        return export.save(args.export, args.model, trained, AlexNet, weights.load(weights_file))
+        alexnet_weights = weights.load(weights_file)
+        checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)
+        return export.save(args.export, args.model, trained, AlexNet, alexnet_weights)
 
     with Run.open(args.model, args.resume, args.overwrite) as run:
         # Load the photos: features are uint8 [N, 32, 32, 3], labels int64 [N].
@@ -38,9 +39,10 @@ def main(arguments=None):
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).
         data, training, validation = gtsrb.split(data, args.split, data_path)
 
-        run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
-                  gtsrb.identity(data, data_path, training if args.split == "given" else None), weights.identity(weights_file))
         alexnet_weights = weights.load(weights_file)
+        identity = weights.identity(weights_file, alexnet_weights)
+        run.begin(options.settings(args), args.epochs, args.finetune_epochs if args.finetune else 0,
+                  gtsrb.identity(data, data_path, training if args.split == "given" else None), identity, weights_file)
 
         answers = {}
         for stage in run.stages:  # "frozen" is feature extraction; with --finetune, "finetuned" comes after it
@@ -77,7 +79,7 @@ def main(arguments=None):
                 if stage == "frozen":
                     # fc7 never changes: each photo goes through AlexNet once, and from then on the graph is fed its fc7.
                     through_alexnet = session.make_callable(fc7, [images])
-                    network = kept_features.fingerprint(fc7, alexnet_weights)
+                    network = kept_features.fingerprint(fc7, identity["fingerprint"])
                     inputs, features = fc7, kept_features.fc7(through_alexnet, features, args.cache, network)
                     if test_features is not None:
                         test_features = kept_features.fc7(through_alexnet, test_features, args.cache, network, "Test photos")

@@ -165,10 +165,10 @@ def manifests():
     figures = {"loss": 1.5, "accuracy": 0.5}
     epoch = {"epoch": 1, "stage": "frozen", "training": figures, "validation": figures}
     yield json.dumps({
-        "format": 2, "checkpoint": "checkpoint-1", "stage": "frozen", "step": 1, "running": [0.5, 1, 2],
+        "format": 3, "checkpoint": "checkpoint-1", "stage": "frozen", "step": 1, "running": [0.5, 1, 2],
         "epochs": {"frozen": 10, "finetuned": 0}, "history": [epoch],
         "settings": {"split": "random", "batch_size": 128, "seed": 0, "learning_rate": 0.001, "precision": "float32"},
-        "data": {"name": "train.p", "sha256": "0" * 64}, "weights": {"name": "builtin", "sha256": "0" * 64}}).encode()
+        "data": {"name": "train.p", "sha256": "0" * 64}, "weights": {"name": "builtin", "fingerprint": "0" * 64}}).encode()
 
 
 def kept_files():

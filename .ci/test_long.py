@@ -94,7 +94,7 @@ def test_a_layer_trained_on_real_photos_names_a_real_sign(tmp_path):
                            "--weights", "builtin", "--epochs", "3")
     print(f"\n{err}{out}{time.time() - seconds:.0f} seconds in all")
     assert status == 0
-    assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.88
+    assert float(re.findall("Accuracy = (.*)", out)[-1]) > 0.93
     assert "--split track holds out whole tracks" in err
 
     features, labels, _ = gtsrb.load(SHARED / "gtsrb/train.p")
@@ -114,7 +114,7 @@ def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_
     status, out, err = run(tmp_path, "train_feature_extraction.py", "--test", "test.p")
     assert status == 0 and "Traffic signs: drawn by the lab (train.p is not here)." in err
     metrics = json.loads((tmp_path / "model/metrics.json").read_text())
-    assert metrics["validation"]["accuracy"] > metrics["test"]["accuracy"] > 0.25 and metrics["test"]["photos"] == 1000
+    assert metrics["validation"]["accuracy"] > metrics["test"]["accuracy"] > 0.65 and metrics["test"]["photos"] == 1000
     status, out, _ = run(tmp_path, "feature_extraction.py")
     assert status == 0 and re.match(r"Image 0\nStop: (0\.9|1\.0)", out)
 
@@ -122,7 +122,7 @@ def test_a_layer_trained_on_drawn_signs_alone_reads_real_photos_far_better_than_
 @pytest.mark.parametrize("preprocess", ["lab", "caffe"])
 def test_both_conventions_run_with_a_file_of_the_published_kind(preprocess, stand_in, tmp_path):
     status, out, err = run(tmp_path, "imagenet_inference.py", "--preprocess", preprocess, "--weights", stand_in[0])
-    assert (status, err) == (0, "") and out.count("Image") == 2
+    assert status == 0 and re.fullmatch(f"Preprocessing: {preprocess} .*\n", err) and out.count("Image") == 2
 
 
 FETCH = """

@@ -22,8 +22,12 @@ os.environ["LAB_OFFLINE"] = "1"
 
 import protobuf_files  # noqa: E402
 from bench import whole_process  # noqa: E402
+from samples import write_data  # noqa: E402
 
+import feature_extraction  # noqa: E402
 import imagenet_inference  # noqa: E402
+import train_feature_extraction  # noqa: E402
+from lab.files import BadInput  # noqa: E402
 from lab.network import convert, inference, weights  # noqa: E402
 
 FILES = ["w.onnx", "w.caffemodel", "layers.caffemodel", "w.npy", "w.npz"]
@@ -119,6 +123,23 @@ def test_each_format_holds_the_same_arrays_bit_for_bit(name, folder):
             assert all(np.array_equal(array, expected[f"{layer}_{letter}"]) for letter, array in zip("Wb", pair))
         assert weights.fingerprint(loaded) == weights.fingerprint(
             {layer: [expected[f"{layer}_{letter}"] for letter in "Wb"] for layer in weights.SHAPES})
+
+
+def test_a_layer_trained_with_one_file_is_accepted_with_each_other(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_data(30)
+    train_feature_extraction.main(["--weights", str(folder / "w.npy"), "--epochs", "1"])
+    capsys.readouterr()
+    answers = set()
+    for name in FILES:
+        feature_extraction.main(["--weights", str(folder / name)])
+        output = capsys.readouterr()
+        answers.add(output.out.partition("Time")[0])
+        assert output.err == ""
+    assert len(answers) == 1
+    train_feature_extraction.main(["--weights", str(folder / "w.onnx"), "--epochs", "2", "--resume"])
+    with pytest.raises(BadInput, match="was trained on w.npy .fingerprint .* not on builtin"):
+        feature_extraction.main(["--weights", "builtin"])
 
 
 @pytest.mark.parametrize("name", ["w.onnx", "layers.caffemodel", "w.npy"])

@@ -78,7 +78,7 @@ def main():
         fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=alexnet_weights, conv1=resized_conv)
         session.run(tf.global_variables_initializer())
 
-        network = kept_features.fingerprint(fc7, alexnet_weights)
+        network = kept_features.fingerprint(fc7, weights.fingerprint(alexnet_weights))
 
         def through_alexnet(features, folder=None):
             return kept_features.fc7(lambda batch: session.run(fc7, {images: batch}), features, folder, network)

@@ -23,8 +23,8 @@ def parser(description, photos=None):
                             help=f"photos to classify: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM (default: {photos})")
     parser.add_argument("--weights", type=existing("auto", "builtin"), default="auto", metavar="auto|builtin|PATH",
                         help="AlexNet's weights: a .npy, .npz, .caffemodel or .onnx file; builtin: the compact ones that "
-                             "come with the lab; auto (default): bvlc-alexnet.npy if it is here, else fetched, else builtin; "
-                             "LAB_OFFLINE=1 in the environment prevents fetching")
+                             "come with the lab; auto (default): the published ones if they are here, else fetched, else "
+                             "builtin; LAB_OFFLINE=1 in the environment prevents fetching")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
                         help="the type AlexNet computes in: float32 (default), or bfloat16, which is nearly as accurate, "
                              "faster on CPUs with bfloat16 instructions (avx512_bf16, amx_bf16) and slower on others")

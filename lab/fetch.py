@@ -44,16 +44,33 @@ class NotFetched(Exception):
 
 class Source(NamedTuple):
     name: str  # what the file is called in the working directory
-    addresses: dict  # address: its published digest, "sha256:..." or "md5:...", or None
+    addresses: dict  # address: its published digest, "sha256:...", "sha1:..." or "md5:...", or None
     check: Callable  # called with the path of the complete file; raises BadInput if the content is wrong
+    publisher: str = ""  # of weights, for the notice and the note beside the file (weights.record)
+    licence: str = ""
 
 
-WEIGHTS = Source("bvlc-alexnet.npy", {
-    "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
-    "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
-    "https://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy":
-        "sha256:1294ef51496c52f2e4879ee3b5e1da22c35d61f3240937491b4469403d5428cc",
-}, weights.load)
+# The same values in each of these files, Caffe's snapshot of iteration 360,000. Those with a published digest come first.
+_ZOO = "validated/vision/classification/alexnet/model/bvlcalexnet-12.onnx"
+_ZOO_DIGEST = "sha256:6b0da9510f27f234ee96a85dc3809dd210150fdefad87f6850f9788513216945"
+_OF_CAFFE = "unrestricted use, as Caffe's authors released these weights"
+WEIGHTS = (
+    Source("bvlc_alexnet.npy", {
+        "https://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy":
+            "sha256:1294ef51496c52f2e4879ee3b5e1da22c35d61f3240937491b4469403d5428cc",  # published by others who had this file
+    }, weights.load, "University of Toronto", _OF_CAFFE),
+    Source("bvlcalexnet-12.onnx", {
+        f"https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/{_ZOO}": _ZOO_DIGEST,
+        f"https://github.com/onnx/models/raw/main/{_ZOO}": _ZOO_DIGEST,
+    }, weights.load, "ONNX model zoo", "BSD-3-Clause"),
+    Source("bvlc_alexnet.caffemodel", {
+        "http://dl.caffe.berkeleyvision.org/bvlc_alexnet.caffemodel": "sha1:9116a64c0fbe4459d18f4bb6b56d647b63920377",
+    }, weights.load, "Caffe", "unrestricted use"),
+    Source("bvlc-alexnet.npy", {
+        "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
+        "https://s3.amazonaws.com/video.udacity-data.com/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy": None,
+    }, weights.load, "Udacity", _OF_CAFFE),
+)
 
 TRAIN = Source("train.p", {
     "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p": None,
@@ -80,7 +97,7 @@ def weights_file(source, patience=None):
     if source != "auto" or files.find(weights.PUBLISHED) or _offline():
         return weights.find(source)
     try:
-        return fetch([WEIGHTS], patience or Patience())
+        return fetch(WEIGHTS, patience or Patience())
     except NotFetched as error:
         notice(f"AlexNet weights: the built-in ones, since {error}.")
         return weights.BUILTIN
@@ -116,7 +133,10 @@ def _offline():
 
 
 def fetch(sources, patience):
-    """Fetch the first of `sources` that is available into the working directory and return its Path. Raises NotFetched."""
+    """Fetch the first of `sources` that is available into the working directory and return its Path. Raises NotFetched.
+
+    A line on stderr says which file it is, by which published digest it was verified if there is one, and where it is from.
+    """
     name = sources[0].name
     try:
         files.make_folder(Path())
@@ -131,18 +151,24 @@ def _fetch(sources, patience):
         if os.path.lexists(source.name):  # another process has just fetched it, or the name is taken
             return files.check(source.name, source.name)
     addresses = [(source, address) for source in sources for address in source.addresses]
-    reasons = []
+    published = {digest for source in sources for digest in source.addresses.values()} - {None}
+    hosts = {}  # for each reason why an address failed, the hosts
     for i, (source, address) in enumerate(addresses):
         part = _part(source, address)
         try:
             if patience.left < 0.01:
                 raise _Slow(f"not tried: others used up the {PATIENCE} seconds allowed for answers")
-            return _fetch_from(source, address, part, patience, share=1 / (len(addresses) - i))
+            path = _fetch_from(source, address, part, published, patience, share=1 / (len(addresses) - i))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reasons.append(f"{urlsplit(address).netloc}: {_reason(error)}")
+            hosts.setdefault(_reason(error), []).append(urlsplit(address).netloc)
             if not _read_state(part):  # it could not be resumed
                 _remove(part)
-    raise NotFetched(f"{sources[0].name} could not be fetched ({'; '.join(reasons)})")
+        else:
+            for other in addresses:
+                _remove(_part(*other))
+            return path
+    reasons = "; ".join(f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in hosts.items())
+    raise NotFetched(f"{sources[0].name} could not be fetched ({reasons})")
 
 
 class _Slow(OSError):
@@ -180,8 +206,10 @@ def _one_process_at_a_time(patience):
         yield
 
 
-def _fetch_from(source, address, part, patience, share):
+def _fetch_from(source, address, part, published, patience, share):
     """Fetch `source` from `address` into `part`, check it, give it its final name and return its Path.
+
+    published: the digests that files of this kind are known to have, a set.
 
     Raises OSError, http.client.HTTPException or ValueError.
     """
@@ -197,12 +225,14 @@ def _fetch_from(source, address, part, patience, share):
     else:
         raise _Cut(f"the connection broke {ATTEMPTS} times")
 
-    digests = _digests(part)
-    published = source.addresses[address]
+    digests = _digests(part, published)
+    needed = source.addresses[address]
     try:
-        if published and published not in digests:
+        if _is_pointer(part):
+            raise BadInput("the server sent a Git LFS pointer, a few lines that stand for the file, instead of it")
+        if needed and needed not in digests:
             raise BadInput("the downloaded file does not match its published digest")
-        source.check(part)
+        content = source.check(part)
     except BadInput as error:
         _remove(part)
         raise BadInput(str(error).replace(str(part), "the downloaded file")) from error
@@ -212,12 +242,28 @@ def _fetch_from(source, address, part, patience, share):
         raise BadInput(f"another {source.name} appeared during the download and is kept") from error
     except OSError:  # a file system without hard links
         part.rename(source.name)
-    verified = set(digests) & set(source.addresses.values())
-    notice(f"{source.name}: {'verified' if verified else 'content checked'}, SHA-256 {digests[0].partition(':')[2]}, "
-           f"from {urlsplit(address).netloc}")
-    for other in source.addresses:
-        _remove(_part(source, other))
+    _report(source, address, digests, published, content)
     return Path(source.name)
+
+
+def _report(source, address, digests, published, content):
+    """Say what has been fetched, and note of verified weights, which are its `content`, who published them."""
+    verified = [digest for digest in digests if digest in published]
+    kind, _, digest = (verified or digests)[0].partition(":")
+    kind = {"sha256": "SHA-256", "sha1": "SHA-1", "md5": "MD5"}[kind]
+    host = urlsplit(address).netloc
+    notice(f"{source.name}: {'verified by' if verified else 'content checked,'} {kind} {digest}, from "
+           + (f"{source.publisher} ({host}), licence: {source.licence}" if source.publisher else host))
+    if verified and source.publisher:
+        with contextlib.suppress(OSError, BadInput):  # the file is complete without the note
+            weights.record(Path(source.name), source.publisher, kind, content)
+
+
+def _is_pointer(path):
+    """Whether the file `path` is what Git LFS keeps in a repository in place of a large file, which some servers send."""
+    start = b"version https://git-lfs.github.com/spec/"
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def _download(address, part, name, patience, share, pace):
@@ -376,9 +422,10 @@ def _check_disk(needed):
         raise BadInput(f"{(needed + SPARE) / 1e6:.0f} MB of disk space is needed, but only {free / 1e6:.0f} MB is free")
 
 
-def _digests(path):
-    """["sha256:...", "md5:..."] of the file `path`."""
-    digests = [hashlib.sha256(), hashlib.md5(usedforsecurity=False)]
+def _digests(path, published):
+    """The digests of the file `path`, ["sha256:...", ...]: SHA-256, and the kinds that occur in `published`, best first."""
+    kinds = {digest.partition(":")[0] for digest in published}
+    digests = [hashlib.new(kind, usedforsecurity=False) for kind in ("sha256", "sha1", "md5") if kind in kinds | {"sha256"}]
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             for digest in digests:
@@ -416,7 +463,7 @@ def _remove(part):
 
 # For each word on the command line: the names under which a file may already be here, and where to fetch it from.
 FILES = {
-    "weights": [(weights.PUBLISHED, [WEIGHTS])],
+    "weights": [(weights.PUBLISHED, WEIGHTS)],
     "train": [(gtsrb.TRAINING, [TRAIN, TRAIN_ZIP])],
     "test": [([source.name], [source]) for source in (TEST_LABELS_ZIP, TEST_ZIP)],
 }

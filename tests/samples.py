@@ -15,7 +15,8 @@ from lab.training import checkpoints
 def mistake(err):
     """The last line of `err`, the error message, after checking that only known notices precede it."""
     *notices, sentence = err.splitlines()
-    known = "AlexNet weights", "These weights know", "The validation accuracy will be optimistic", "If these photos"
+    known = ("AlexNet weights", "These weights know", "Preprocessing", "The validation accuracy will be optimistic",
+             "If these photos")
     assert all(notice.startswith(known) for notice in notices)
     return sentence
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import signal
@@ -72,11 +73,12 @@ def test_a_complete_download_is_checked_and_reported(make_server, capsys):
     assert f"w.npy: content checked, SHA-256 {SHA256[7:]}, from 127.0.0.1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("digest", [SHA256, "md5:" + hashlib.md5(CONTENT).hexdigest()])
-def test_a_published_digest_is_verified(make_server, capsys, digest):
-    get(make_server(), digests=[digest])
+@pytest.mark.parametrize("kind, name", [("sha256", "SHA-256"), ("sha1", "SHA-1"), ("md5", "MD5")])
+def test_a_published_digest_is_verified_and_called_by_its_name(make_server, capsys, kind, name):
+    digest = hashlib.new(kind, CONTENT).hexdigest()
+    get(make_server(), digests=[f"{kind}:{digest}"])
     assert_whole()
-    assert "w.npy: verified" in capsys.readouterr().err
+    assert f"w.npy: verified by {name} {digest}, from 127.0.0.1" in capsys.readouterr().err
 
 
 def test_a_file_whose_digest_is_not_the_published_one_is_refused(make_server):
@@ -269,7 +271,7 @@ def test_a_redirect_is_followed(make_server):
 
 def test_waiting_for_answers_takes_no_longer_than_the_patience(make_server, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 1.5)
-    servers = [make_server(silent=True) for _ in range(4)]
+    servers = [make_server(silent=True) for source in fetch.WEIGHTS for _ in source.addresses]
     patience, start = fetch.Patience(), time.monotonic()
     for _ in range(2):  # weights and photos
         with pytest.raises(fetch.NotFetched):
@@ -402,7 +404,7 @@ def test_the_fetch_command_prints_where_the_files_are(sources, capsys):
     for _ in range(2):
         assert command_line.exit_status(lambda: fetch.main(["weights", "train", "test"])) == 0
         assert capsys.readouterr().out.splitlines() == [str(Path(name).resolve()) for name in (
-            "bvlc-alexnet.npy", "train.p", "GTSRB_Final_Test_GT.zip", "GTSRB_Final_Test_Images.zip")]
+            "bvlc_alexnet.npy", "train.p", "GTSRB_Final_Test_GT.zip", "GTSRB_Final_Test_Images.zip")]
 
 
 @pytest.mark.parametrize("spoil, sentence", [
@@ -419,7 +421,7 @@ def test_the_fetch_command_fails_in_one_sentence(sources, capsys, monkeypatch, s
 
 def test_the_scripts_fall_back_on_the_builtin_files_and_say_why(make_server, monkeypatch, capsys):
     monkeypatch.setenv("LAB_OFFLINE", "0")
-    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {make_server(status=404).address: None}, check))
+    monkeypatch.setattr(fetch, "WEIGHTS", [fetch.Source("bvlc-alexnet.npy", {make_server(status=404).address: None}, check)])
     assert fetch.weights_file("auto") == weights.BUILTIN
     notice = capsys.readouterr().err
     assert notice.count("\n") == 1 and "the built-in ones, since bvlc-alexnet.npy could not be fetched" in notice
@@ -433,7 +435,7 @@ def test_the_scripts_fall_back_on_the_builtin_files_and_say_why(make_server, mon
 
 def test_the_network_is_not_used_when_it_is_not_needed(make_server, monkeypatch):
     server = make_server()
-    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
+    monkeypatch.setattr(fetch, "WEIGHTS", [fetch.Source("bvlc-alexnet.npy", {server.address: None}, check)])
     monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {server.address: None}, check))
     assert fetch.weights_file("auto") == weights.BUILTIN  # LAB_OFFLINE=1
     assert fetch.data_path("auto", fetch.Patience()) is None
@@ -452,9 +454,115 @@ def test_the_network_is_not_used_when_it_is_not_needed(make_server, monkeypatch)
 def test_the_scripts_fetch_what_is_missing(make_server, monkeypatch):
     monkeypatch.delenv("LAB_OFFLINE")
     server = make_server()
-    monkeypatch.setattr(fetch, "WEIGHTS", fetch.Source("bvlc-alexnet.npy", {server.address: None}, check))
+    monkeypatch.setattr(fetch, "WEIGHTS", [fetch.Source("bvlc-alexnet.npy", {server.address: None}, check)])
     monkeypatch.setattr(fetch, "TRAIN", fetch.Source("train.p", {make_server(status=404).address: None}, check))
     monkeypatch.setattr(fetch, "TRAIN_ZIP", fetch.Source("train.zip", {server.address: None}, check))
     assert fetch.weights_file("auto") == Path("bvlc-alexnet.npy")
     assert fetch.data_path("auto", fetch.Patience()) == Path("train.zip")
     assert sorted(os.listdir()) == ["bvlc-alexnet.npy", "train.zip"]
+
+
+POINTER = (b"version https://git-lfs.github.com/spec/v1\n"
+           b"oid sha256:6b0da9510f27f234ee96a85dc3809dd210150fdefad87f6850f9788513216945\nsize 243863787\n")
+
+
+@pytest.fixture
+def published(monkeypatch, make_server):
+    """Makes the addresses of fetch.WEIGHTS local ones: {name: server}. They hold small weights, each in its own bytes."""
+    shapes = {"fc7": (8, 8), "fc8": (8, 1000)}
+    monkeypatch.setattr(weights, "SHAPES", shapes)
+    arrays = {f"{layer}_{kind}": np.ones(shape if kind == "W" else shape[-1], np.float32)
+              for layer, shape in shapes.items() for kind in "Wb"}
+    servers, sources = {}, []
+    for source in fetch.WEIGHTS:
+        content = io.BytesIO()
+        np.savez(content, **arrays, **{source.name: np.zeros(10_000)})  # the last array makes the bytes differ
+        servers[source.name] = make_server(content.getvalue())
+        kind = next(iter(source.addresses.values()))
+        digest = kind and f"{kind.split(':')[0]}:{hashlib.new(kind.split(':')[0], content.getvalue()).hexdigest()}"
+        sources.append(source._replace(addresses={servers[source.name].address: digest}))
+    monkeypatch.setattr(fetch, "WEIGHTS", sources)
+    monkeypatch.setitem(fetch.FILES, "weights", [(weights.PUBLISHED, sources)])
+    monkeypatch.setenv("LAB_OFFLINE", "0")
+    return servers
+
+
+def test_weights_with_a_published_digest_are_asked_for_first_and_auto_finds_each_under_its_name():
+    digests = [digest for source in fetch.WEIGHTS for digest in source.addresses.values()]
+    assert digests == sorted(digests, key=lambda digest: digest is None) and len(digests) == 6
+    assert {source.name for source in fetch.WEIGHTS} < set(weights.PUBLISHED)
+
+
+@pytest.mark.parametrize("bad, reason", [
+    ({"status": 404}, "404 Not Found"),
+    ({"status": 200, "content": POINTER}, "Git LFS pointer"),
+    ({"content": CONTENT}, "does not match its published digest"),
+])
+def test_weights_come_from_the_first_address_that_has_them_whole(published, capsys, bad, reason):
+    for name in ("bvlc_alexnet.npy", "bvlcalexnet-12.onnx"):
+        for setting, value in bad.items():
+            setattr(published[name], setting, value)
+    assert fetch.weights_file("auto") == Path("bvlc_alexnet.caffemodel")
+    assert sorted(os.listdir()) == ["bvlc_alexnet.caffemodel", "bvlc_alexnet.caffemodel.json"]
+    assert published["bvlc-alexnet.npy"].requests == []
+    published["bvlc_alexnet.caffemodel"].status = 404
+    os.remove("bvlc_alexnet.caffemodel")
+    published["bvlc-alexnet.npy"].status = 404
+    assert fetch.weights_file("auto") == weights.BUILTIN
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_fetch_command_says_which_weights_it_took_from_whom_and_under_what_licence(published, capsys):
+    published["bvlc_alexnet.npy"].status = 404
+    assert command_line.exit_status(lambda: fetch.main(["weights"])) == 0
+    digest = hashlib.sha256(published["bvlcalexnet-12.onnx"].content).hexdigest()
+    assert re.search(f"bvlcalexnet-12.onnx: verified by SHA-256 {digest}, from ONNX model zoo .127.0.0.1.*, licence: BSD-3-",
+                     capsys.readouterr().err)
+    assert fetch.weights_file("auto") == Path("bvlcalexnet-12.onnx")
+    assert capsys.readouterr().err == "AlexNet weights: bvlcalexnet-12.onnx (ONNX model zoo, verified by SHA-256)\n"
+
+
+def test_an_unverified_file_gets_no_publisher_and_the_same_bytes_as_a_verified_one_are_verified(published, capsys):
+    for name in ("bvlc_alexnet.npy", "bvlcalexnet-12.onnx", "bvlc_alexnet.caffemodel"):
+        published[name].status = 404
+    fetch.weights_file("auto")
+    assert os.listdir() == ["bvlc-alexnet.npy"] and "content checked" in capsys.readouterr().err
+    os.remove("bvlc-alexnet.npy")
+    published["bvlc-alexnet.npy"].content = published["bvlc_alexnet.npy"].content
+    fetch.weights_file("auto")
+    assert "bvlc-alexnet.npy: verified by SHA-256" in capsys.readouterr().err
+    fetch.weights_file("auto")
+    assert capsys.readouterr().err == "AlexNet weights: bvlc-alexnet.npy (Udacity, verified by SHA-256)\n"
+
+
+def test_an_interrupted_onnx_download_is_resumed_and_unfinished_files_of_other_addresses_are_deleted(published):
+    published["bvlc_alexnet.npy"].cut = [5, 0]
+    published["bvlcalexnet-12.onnx"].cut = [50_000, 0]
+    for name in ("bvlc_alexnet.caffemodel", "bvlc-alexnet.npy"):
+        published[name].status = 500
+    with pytest.raises(fetch.NotFetched):
+        fetch.fetch(fetch.WEIGHTS, fetch.Patience())
+    assert len(list(Path().glob("*.part"))) == 2
+    published["bvlc_alexnet.npy"].cut = [0]
+    assert fetch.fetch(fetch.WEIGHTS, fetch.Patience()) == Path("bvlcalexnet-12.onnx")
+    assert published["bvlcalexnet-12.onnx"].requests[-1]["Range"] == "bytes=50000-"
+    assert Path("bvlcalexnet-12.onnx").read_bytes() == published["bvlcalexnet-12.onnx"].content
+    assert sorted(os.listdir()) == ["bvlcalexnet-12.onnx", "bvlcalexnet-12.onnx.json"]
+
+
+def test_hosts_that_fail_for_the_same_reason_are_named_together(published):
+    for server in published.values():
+        server.status = 404
+    with pytest.raises(fetch.NotFetched) as refusal:
+        fetch.fetch(fetch.WEIGHTS, fetch.Patience())
+    assert str(refusal.value).count("404 Not Found") == 1
+    assert all(server.address.split("/")[2] in str(refusal.value) for server in published.values())
+
+
+def test_a_file_is_fetched_even_if_the_note_of_its_publisher_cannot_be_written(published, monkeypatch):
+    def full(path, value):
+        raise BadInput("the disk is full")
+
+    monkeypatch.setattr(files, "write_json", full)
+    published["bvlc_alexnet.npy"].etag = ""  # no state to write
+    assert fetch.weights_file("auto") == Path("bvlc_alexnet.npy") and os.listdir() == ["bvlc_alexnet.npy"]

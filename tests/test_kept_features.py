@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def zero_weights():
     return {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
 
 
-def network(prepare=None, weight=0, after=lambda fc7: fc7, precision="float32"):
+def network(prepare=None, after=lambda fc7: fc7, precision="float32", weights_fingerprint=64 * "0"):
     import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
@@ -104,13 +105,11 @@ def network(prepare=None, weight=0, after=lambda fc7: fc7, precision="float32"):
     prepare = prepare or preprocessing.subtract_mean
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        zeros = zero_weights()
-        zeros["fc7"][1][7] = weight
         features = tf.cast(prepare(images), precision)
         conv1 = resized_conv if features.shape[1] == 32 else alexnet.conv
-        fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zeros, conv1=conv1)
+        fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zero_weights(), conv1=conv1)
         after(fc7)
-        return kept_features.fingerprint(fc7, zeros)
+        return kept_features.fingerprint(fc7, weights_fingerprint)
 
 
 def resize(images):
@@ -123,29 +122,27 @@ def resize(images):
 
 def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
     import alexnet
-    from lab.network import devices, preprocessing, weights
+    from lab.network import devices, preprocessing
 
     mine = network()
     code = "from test_kept_features import network; print(network())"
     elsewhere = subprocess.check_output([sys.executable, "-c", code], text=True,
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
     assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes after fc7 does not change it
-    changed = [network(weight=1e-9)]
-    of_zeros = weights.fingerprint(zero_weights())
-    monkeypatch.setattr(weights, "fingerprint", lambda arrays: of_zeros)  # to save time
-    changed += [network(precision="bfloat16"), network(resize),
+    changed = [network(weights_fingerprint=64 * "1"), network(precision="bfloat16"), network(resize),
                network(lambda images: preprocessing.subtract_mean(images) / 255)]
     with monkeypatch.context() as patch:
         patch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
         changed.append(network())
-    for name, value in (("__version__", "3.0"), ("TF_ENABLE_ONEDNN_OPTS", "0"), ("_cpu", lambda: "another")):
+    for module, name, value in ((devices.tf, "__version__", "3.0"), (devices, "_cpu", lambda: "another"),
+                                (kept_features, "np", types.SimpleNamespace(__version__="99.0"))):
         with monkeypatch.context() as patch:
-            if name.startswith("TF_"):
-                patch.setenv(name, value)
-            else:
-                patch.setattr(devices if name == "_cpu" else devices.tf, name, value)
+            patch.setattr(module, name, value)
             changed.append(network())
-    assert len({mine, *changed}) == 9 and network() == mine
+    with monkeypatch.context() as patch:
+        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+        changed.append(network())
+    assert len({mine, *changed}) == 10 and network() == mine
 
 
 def test_what_else_is_kept_is_named_once_with_its_size_and_left_alone(capsys):

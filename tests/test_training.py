@@ -1,5 +1,6 @@
 """A training can be relied on: it resumes where it stopped, reports true figures, and can be exported."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -125,19 +126,68 @@ def test_a_model_is_replaced_only_with_overwrite(call):
     assert len(saved()[1]) == 1 and len(list(Path("model").glob("events.*"))) == 1
 
 
-def test_a_model_folder_without_a_format_number_is_the_previous_versions_and_of_a_later_format_it_is_refused(call, trained):
+def earlier(state, digest):
+    """`state` as the version before formats were numbered saved it: with the digest of the weights' file."""
+    return {key: value for key, value in state.items() if key != "format"} | {
+        "weights": {"name": state["weights"]["name"], "sha256": digest}}
+
+
+def test_a_model_folder_of_an_earlier_version_works_with_its_weights_file_and_the_next_save_names_the_arrays(call, trained):
     shutil.copytree(trained, "model")
     manifest = Path("model/model.json")
     state = json.loads(manifest.read_text())
-    assert state.pop("format") == 2
-    manifest.write_text(json.dumps(state))
+    manifest.write_text(json.dumps(earlier(state, hashlib.sha256(weights.BUILTIN.read_bytes()).hexdigest())))
     write_data(30)
     assert call(feature_extraction)[2].count("untrained") == 0
     assert call(train_feature_extraction, "--epochs", 2, "--resume", "--export", "saved")[0] == 0
+    assert "sha256" in json.loads(manifest.read_text())["weights"]  # nothing was to be saved
     assert call(train_feature_extraction, "--epochs", 3, "--resume")[0] == 0
-    assert json.loads(manifest.read_text())["format"] == 2 and len(saved()[1]) == 3
-    manifest.write_text(json.dumps(state | {"format": 3}))
+    now = json.loads(manifest.read_text())
+    assert (now["format"], now["weights"]) == (3, state["weights"]) and len(saved()[1]) == 3
+
+
+def test_a_model_folder_of_an_earlier_version_is_refused_with_another_weights_file(call, trained):
+    shutil.copytree(trained, "model")
+    manifest = Path("model/model.json")
+    manifest.write_text(json.dumps(earlier(json.loads(manifest.read_text()), 64 * "1")))
+    write_data(30)
+    assert "was trained on another version of builtin (SHA-256 111111111111...), not on builtin" in mistake(
+        call(feature_extraction)[2])
+    assert "was trained with other weights (builtin, SHA-256 111111111111...) than builtin (fingerprint " in mistake(
+        call(train_feature_extraction, "--epochs", 3, "--resume")[2])
+
+
+def test_a_model_folder_of_a_later_version_is_refused(call, trained):
+    shutil.copytree(trained, "model")
+    files.write_json(Path("model/model.json"), checkpoints.read("model") | {"format": 4})
     assert "was written by a later version of the lab" in mistake(call(feature_extraction)[2])
+
+
+def test_a_layer_is_accepted_with_every_file_of_the_arrays_that_it_was_trained_on(trained, monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = {"fc7": (8, 8), "fc8": (8, 1000)}
+    monkeypatch.setattr(weights, "SHAPES", shapes)
+    arrays = {layer: (rng.random(shape, np.float32), rng.random(shape[-1], np.float32)) for layer, shape in shapes.items()}
+    np.save("w.npy", arrays, allow_pickle=True)
+    np.savez("w.npz", **{f"{layer}_{kind}": array for layer, pair in arrays.items() for kind, array in zip("Wb", pair)})
+    state = checkpoints.read(trained)
+    identity = weights.identity(Path("w.npy"), weights.load("w.npy"))
+
+    def works(state, path):
+        try:
+            checkpoints.check_weights(state, "model", Path(path), weights.load(path))
+            training = run.Run(Path("model"), state)
+            training.begin(state["settings"], 2, 0, state["data"], weights.identity(Path(path), arrays), Path(path))
+        except files.BadInput:
+            return False
+        return training.state["weights"]["fingerprint"] == identity["fingerprint"]
+
+    assert works(state | {"weights": identity}, "w.npy") and works(state | {"weights": identity}, "w.npz")
+    old = {"name": "w.npy", "sha256": hashlib.sha256(Path("w.npy").read_bytes()).hexdigest()}
+    assert works(state | {"weights": old}, "w.npy") and not works(state | {"weights": old}, "w.npz")
+    arrays["fc7"][1][0] += 1
+    np.save("w.npy", arrays, allow_pickle=True)
+    assert not works(state | {"weights": identity}, "w.npy") and not works(state | {"weights": old}, "w.npy")
 
 
 def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_started_for(call, monkeypatch):
@@ -202,7 +252,7 @@ def test_the_metrics_of_an_earlier_model_are_deleted_and_its_curves_are_kept(cal
     (["--learning-rate", 0.01], "was trained with --learning-rate 0.001, not 0.01"),
     (["--precision", "bfloat16"], "was trained with --precision float32, not bfloat16"),
     (["--data", "other.p"], "was trained with other photos (train.p, SHA-256 "),
-    (["--weights", "other.npz"], "was trained with other weights (builtin, SHA-256 "),
+    (["--weights", "other.npz"], "was trained with other weights (builtin, fingerprint "),
     (["--split", "track", "--epochs", 3], "no tracks found"),
     (["--epochs", 1], "is to have 2 frozen epochs, not 1: resume with --epochs 2 or more"),
 ])
@@ -255,7 +305,7 @@ def test_the_record_says_in_which_precision_each_epoch_was_computed(call):
     assert state["settings"]["precision"] == state["history"][0]["precision"] == "bfloat16"
     training = run.Run(Path("model"), state)
     settings = state["settings"] | {"precision": "float32", "finetune_batch_size": 32}
-    training.begin(settings, 1, 4, state["data"], state["weights"])
+    training.begin(settings, 1, 4, state["data"], state["weights"], weights.BUILTIN)
     assert training.stages == ["finetuned"] and training.state["settings"]["precision"] == "bfloat16"
 
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import json
+import os
 import pickle
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -71,7 +74,9 @@ def test_an_npz_is_read_whatever_its_name(small):
 def test_auto_takes_the_published_file_and_says_so(small, capsys):
     assert weights.find("auto") == weights.BUILTIN
     assert "built-in" in capsys.readouterr().err
-    for name in ("bvlc_alexnet.npy", "bvlc-alexnet.npy"):
+    for name in reversed(["bvlc-alexnet.npy", "bvlc_alexnet.npy", "bvlcalexnet-12.onnx", "bvlcalexnet-9.onnx",
+                          "bvlcalexnet-8.onnx", "bvlcalexnet-7.onnx", "bvlcalexnet-6.onnx", "bvlcalexnet-3.onnx",
+                          "bvlc_alexnet.caffemodel"]):  # each is preferred to those before
         Path(name).write_bytes(python2.npy({layer: list(pair) for layer, pair in small.items()}))
         assert_same(weights.load("auto"), small)
         output = capsys.readouterr()
@@ -232,10 +237,71 @@ def test_a_file_cut_short_is_refused(name, small):
             weights.load(name)
 
 
-def test_a_weights_file_is_identified_by_its_name_and_sha_256():
-    Path("w.npy").write_bytes(b"abc")  # the digest is the example of FIPS 180
-    assert weights.identity(Path("w.npy")) == {
-        "name": "w.npy", "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+def identity(path):
+    return weights.identity(Path(path), weights.load(path))
+
+
+def test_weights_are_identified_by_their_arrays_whichever_file_they_are_in(small):
+    Path("python2.npy").write_bytes(python2.npy({layer: list(pair) for layer, pair in small.items()}))
+    np.save("today.npy", {layer: (np.asfortranarray(W), b) for layer, (W, b) in small.items()}, allow_pickle=True)
+    np.savez_compressed("w.npz", **flat(small))
+    expected = hashlib.sha256(b"".join(array.tobytes() for pair in small.values() for array in pair)).hexdigest()
+    for name in ("python2.npy", "today.npy", "w.npz"):
+        assert identity(name) == {"name": name, "fingerprint": expected}
+    small["fc7"][1][3] += 1e-3
+    assert identity(npz(flat(small)))["fingerprint"] != expected
+
+
+def test_weights_stored_as_factors_are_identified_by_their_file_since_a_product_depends_on_the_processor():
+    digest = hashlib.sha256(weights.BUILTIN.read_bytes()).hexdigest()
+    arrays = {}  # not needed
+    assert weights.identity(weights.BUILTIN, arrays) == {"name": "builtin", "fingerprint": digest}
+    shutil.copy(weights.BUILTIN, "copy.npz")
+    assert weights.identity(Path("copy.npz"), arrays) == {"name": "copy.npz", "fingerprint": digest}
+
+
+CHANGES = {
+    "nothing": (lambda: None, True),
+    "a later time": (lambda: os.utime("bvlc-alexnet.npy", (2e9, 2e9)), False),
+    "another size": (lambda: Path("bvlc-alexnet.npy").open("ab").write(b"x"), False),
+    "another file": (lambda: shutil.copy(npz({}), "bvlc-alexnet.npy"), False),
+    "no note": (lambda: os.remove("bvlc-alexnet.npy.json"), False),
+    "a damaged note": (lambda: os.truncate("bvlc-alexnet.npy.json", 30), False),
+    "a note of something else": (lambda: written(b"[" * 100_000, "bvlc-alexnet.npy.json"), False),
+    "a note that is a list": (lambda: written(b"[1]", "bvlc-alexnet.npy.json"), False),
+    "a note with escape sequences": (lambda: edit_note(publisher="\33[31m"), False),
+    "a note with a long name": (lambda: edit_note(publisher="x" * 1000), False),
+    "a note with a number for a name": (lambda: edit_note(publisher=1), False),
+}
+
+
+def edit_note(**changes):
+    note = Path("bvlc-alexnet.npy.json")
+    note.write_text(json.dumps(json.loads(note.read_text()) | changes))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_publisher_of_a_verified_file_is_shown_until_the_file_changes(change, small, capsys):
+    Path(npz(flat(small))).rename("bvlc-alexnet.npy")
+    weights.record(Path("bvlc-alexnet.npy"), "Some University", "SHA-1", small)
+    make, shown = CHANGES[change]
+    make()
+    weights.find("auto")
+    assert capsys.readouterr().err == f"AlexNet weights: bvlc-alexnet.npy{' (Some University, verified by SHA-1)' * shown}\n"
+
+
+def test_which_weights_a_layer_fits_never_depends_on_the_note(small):
+    fingerprint = weights.fingerprint(small)
+    npz(flat(small))
+    weights.record(Path("w.npz"), "Some University", "SHA-256", small)
+    assert identity("w.npz")["fingerprint"] == fingerprint
+    status = os.stat("w.npz")
+    small["fc7"][0][0, 0] += 1
+    npz(flat(small))  # of the same size
+    assert identity("w.npz")["fingerprint"] == weights.fingerprint(small) != fingerprint
+    os.utime("w.npz", ns=(status.st_atime_ns, status.st_mtime_ns))  # the note seems to hold: as for a disk that has damaged it
+    with pytest.raises(BadInput, match="w.npz does not hold what was fetched and verified .w.npz.json"):
+        identity("w.npz")
 
 
 def test_a_dict_of_weights_and_biases_per_layer_is_read_as_caffe_tensorflow_writes_it(small):

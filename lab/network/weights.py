@@ -10,6 +10,7 @@ Weights are a dict {"conv1": (W, b), ..., "fc8": (W, b)} of float32 arrays with 
 """
 
 import hashlib
+import json
 import math
 import re
 import shlex
@@ -37,8 +38,12 @@ SHAPES = {
 }
 
 FORMATS = ".npy, .npz, .caffemodel or .onnx"
-PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy")
+# The names of the published weights, in the order in which "auto" prefers them: what is read fastest comes first.
+PUBLISHED = ("bvlc-alexnet.npy", "bvlc_alexnet.npy",  # the lab's, and the University of Toronto's
+             *(f"bvlcalexnet-{opset}.onnx" for opset in (12, 9, 8, 7, 6, 3)),  # the ONNX model zoo's: all hold the same values
+             "bvlc_alexnet.caffemodel")  # Caffe's
 BUILTIN = files.HERE / "builtin_weights" / "compact-alexnet.npz"
+EDITION_1 = "e46c7faa203953fea04fd4b920cf572fa0d3f690d6296363fe0aea9d8cf6eb6a"  # SHA-256 of the built-in file before this one
 
 _UNKNOWN_BIAS = np.float32(-1e4)  # exp(-1e4) is 0 in float32, so a class that the weights do not know gets probability 0
 _LARGEST_LAYER = 9216 * 4096
@@ -54,8 +59,9 @@ _TORCH_SAVE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before PyTorch 1.
 def find(source="auto"):
     """The Path of the weights file that `source` names.
 
-    "builtin" is the file that comes with the lab. "auto" is the published file if it is in the working directory or beside
-    the code, else the built-in file; a line on stderr says which. Anything else is a path.
+    "builtin" is the file that comes with the lab. "auto" is a published file, the first of PUBLISHED that is in the working
+    directory, else the first that is beside the code, else the built-in file; a line on stderr says which, and who published
+    it if `record` has noted that. Anything else is a path.
     """
     if source == "builtin":
         return BUILTIN
@@ -63,7 +69,8 @@ def find(source="auto"):
         return files.check(source, f"AlexNet weights ({FORMATS})")
     path = files.find(PUBLISHED)
     if path:
-        notice(f"AlexNet weights: {path}")
+        known = _read_record(path)
+        notice(f"AlexNet weights: {path}" + (f" ({known['publisher']}, verified by {known['digest']})" if known else ""))
     else:
         notice(f"AlexNet weights: the built-in ones ({PUBLISHED[0]} is not here).")
     return path or BUILTIN
@@ -96,9 +103,22 @@ def load(source="auto"):
     return weights
 
 
-def identity(path):
-    """The identity of the weights file `path`: {"name": "builtin" or the file's name, "sha256": its SHA-256}."""
-    return {"name": "builtin" if path == BUILTIN else path.name, "sha256": files.sha256(path)}
+def identity(path, weights):
+    """What `weights`, which `load` has read from the file `path` (Path), are: {"name": str, "fingerprint": str}.
+
+    The name is "builtin" or the file's. The fingerprint is `fingerprint(weights)`, the same for every file with these arrays.
+    Weights that are stored as factors have the SHA-256 of their file instead, 64 hexadecimal digits too: the last bits of a
+    product depend on the processor.
+
+    It is never taken from a `record`. Raises BadInput if the record of an unchanged file names another fingerprint.
+    """
+    identity = {"name": "builtin" if path == BUILTIN else path.name,
+                "fingerprint": files.sha256(path) if _has_factors(path) else fingerprint(weights)}
+    known = _read_record(path)
+    if known and known["fingerprint"] != identity["fingerprint"]:
+        raise BadInput(f"{path} does not hold what was fetched and verified ({_record_path(path)} names another fingerprint): "
+                       "delete both files and fetch the weights again")
+    return identity
 
 
 def fingerprint(weights):
@@ -108,6 +128,46 @@ def fingerprint(weights):
         for array in weights[layer]:
             digest.update(np.ascontiguousarray(array, "<f4"))
     return digest.hexdigest()
+
+
+def record(path, publisher, digest, weights):
+    """Note in a small file, NAME.json beside the weights file `path`, that it is verified, and the identity of `weights`.
+
+    publisher: str, who published the file. digest: "SHA-256" or "SHA-1", the kind of published digest that it matches.
+
+    The note holds for as long as the file keeps its size and its time of modification. It is for the user's information, and
+    shows a later change of the file that kept both: which weights a layer fits is decided by the arrays (see `identity`).
+    """
+    _record_path(path).unlink(missing_ok=True)
+    status = path.stat()
+    files.write_json(_record_path(path), {"publisher": publisher, "digest": digest, "size": status.st_size,
+                                          "mtime_ns": status.st_mtime_ns, **identity(path, weights)})
+
+
+def _record_path(path):
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_record(path):
+    """What `record` has noted of the file `path`, a dict; None if there is nothing, or the file has changed since."""
+    try:
+        with _record_path(path).open("rb") as file:
+            known = json.loads(file.read(10_000))
+        status = path.stat()
+        valid = ((known["size"], known["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+                 and all(len(known[key]) <= 80 and known[key].isprintable() for key in ("publisher", "digest", "fingerprint")))
+        return known if valid else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _has_factors(path):
+    """Whether the weights file `path` holds layers as products of two factors, as in builtin_weights/README.md."""
+    with files.reading(path) as file:
+        if file.read(2) != b"PK":
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("_U.npy") for name in archive.namelist())
 
 
 def check(weights, name="weights"):

@@ -2,9 +2,9 @@
 
 It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-...`, and `model.json`, which names it:
 
-    {"format": 2, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
+    {"format": 3, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
      "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...},
-     "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
+     "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "fingerprint": "..."},
      "history": [{"epoch": 1, "stage": "frozen", "precision": "float32", "training": {...}, "validation": {...}}, ...]}
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3, so a process that is killed at any moment leaves
@@ -13,6 +13,9 @@ checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned"
 the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over that epoch's
 photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state besides
 settings["seed"]: what is random in a step follows from the seed, the epoch and the step.
+
+Up to format 2, "weights" had the SHA-256 of their file under "sha256" in place of the fingerprint. Such a model works with
+that very file, and its next save is of format 3.
 """
 
 import contextlib
@@ -29,7 +32,7 @@ from lab import files, locks
 from lab.files import BadInput
 from lab.network import new_layer, variables, weights
 
-FORMAT = 2  # of model.json. One without a format is from the version before formats were numbered, and has the same fields.
+FORMAT = 3  # of model.json. One without a format is from before formats were numbered, and has the fields of format 2.
 STAGES = "frozen", "finetuned"
 FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate"  # all others count from the first epoch on
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
@@ -77,7 +80,8 @@ def _is_complete(state):
             and all(isinstance(name, str) for name in names)
             and len(running) == 3 and (step - 1) * size < running[2] <= step * size  # photos in so many steps
             and re.fullmatch(r"checkpoint-\d+", state["checkpoint"]) and state["stage"] in STAGES
-            and all(re.fullmatch(r"[0-9a-f]{64}", state[key]["sha256"]) for key in ("data", "weights"))
+            and all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in (
+                state["data"]["sha256"], state["weights"]["fingerprint" if state["format"] > 2 else "sha256"]))
             and all(epoch["stage"] in STAGES and epoch["epoch"] == i for i, epoch in enumerate(state["history"], 1)))
 
 
@@ -86,14 +90,41 @@ def epochs_done(state, stage):
     return sum(epoch["stage"] == stage for epoch in state["history"])
 
 
-def check_weights(state, folder, weights_file):
-    """Raise BadInput when the model of `state` was trained on other weights than those in `weights_file`."""
-    needed, here = state["weights"], weights.identity(weights_file)
-    if needed["sha256"] != here["sha256"]:
+def check_edition(state, folder, here=None):
+    """Raise BadInput when the model of `state` was trained on the built-in weights of edition 1, which the lab has no more.
+
+    here: the weights.identity of the weights that are used now; a copy of edition 1 is accepted.
+    """
+    if weights.EDITION_1 in state["weights"].values() and weights.EDITION_1 not in (here or {}).values():
+        raise BadInput(f"the model in {folder} was trained on the built-in weights of edition 1, which edition 2 has "
+                       "replaced: train again, with train_feature_extraction.py --overwrite")
+
+
+def check_weights(state, folder, weights_file, alexnet_weights):
+    """Raise BadInput unless the model of `state` was trained on `alexnet_weights`, which come from `weights_file`."""
+    here = weights.identity(weights_file, alexnet_weights)
+    check_edition(state, folder, here)
+    recognise(state, weights_file, here)
+    needed = state["weights"]
+    if needed.get("fingerprint") != here["fingerprint"]:
         name = f"another version of {needed['name']}" if needed["name"] == here["name"] else needed["name"]
-        raise BadInput(f"the layer in {folder} was trained on {name} (SHA-256 {needed['sha256']:.12}...), not on "
-                       f"{here['name']}: give those weights with --weights, or train again with "
-                       "train_feature_extraction.py --overwrite")
+        raise BadInput(f"the layer in {folder} was trained on {name} ({_digest(needed)}), not on {here['name']}: give those "
+                       "weights with --weights, or train again with train_feature_extraction.py --overwrite")
+
+
+def recognise(state, weights_file, identity):
+    """Replace the digest of a weights file in `state` by the `identity` of these weights, if it is that of `weights_file`.
+
+    Only a model.json of an earlier version names such a digest.
+    """
+    if "sha256" in state["weights"] and state["weights"]["sha256"] == files.sha256(weights_file):
+        state["weights"] = identity
+
+
+def _digest(identity):
+    """The digest in the identity of photos or weights, with its name and short enough for a message."""
+    kind, digest = ("fingerprint", identity["fingerprint"]) if "fingerprint" in identity else ("SHA-256", identity["sha256"])
+    return f"{kind} {digest:.12}..."
 
 
 @contextlib.contextmanager
@@ -110,7 +141,7 @@ def new_state(settings, frozen, finetuned, data, weights):
     """The state before the first step.
 
     settings: a dict of numbers and strings. frozen, finetuned: how many epochs of each stage there will be.
-    data, weights: {"name", "sha256"}, from gtsrb.identity and weights.identity.
+    data, weights: from gtsrb.identity and weights.identity.
     """
     return {"format": FORMAT, "checkpoint": None, "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
             "epochs": {"frozen": frozen, "finetuned": finetuned}, "settings": settings, "data": data,
@@ -123,6 +154,7 @@ def check_resumable(state, wanted, folder):
     wanted: a `new_state` with what the user asks for now. It may ask for more epochs, and for other settings of a stage that
         has ended or has not begun.
     """
+    check_edition(state, folder, wanted["weights"])
     advice = "or start again with --overwrite"
     begun = {stage: epochs_done(state, stage) + (state["stage"] == stage and state["step"] > 0) for stage in STAGES}
     ended = epochs_done(state, "frozen") >= wanted["epochs"]["frozen"]
@@ -137,11 +169,11 @@ def check_resumable(state, wanted, folder):
                            f"{before} and without --finetune, {advice}")
         flag = "--" + key.replace("_", "-")
         raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: resume with {flag} {before}, {advice}")
-    for key, what in (("data", "photos"), ("weights", "weights")):
+    for key, what, digest in (("data", "photos", "sha256"), ("weights", "weights", "fingerprint")):
         before, now = state[key], wanted[key]
-        if before["sha256"] != now["sha256"]:
-            raise BadInput(f"{folder} was trained with other {what} ({before['name']}, SHA-256 {before['sha256']:.12}...) than "
-                           f"{now['name']} (SHA-256 {now['sha256']:.12}...): name those with --{key}, {advice}")
+        if before.get(digest) != now[digest]:
+            raise BadInput(f"{folder} was trained with other {what} ({before['name']}, {_digest(before)}) than {now['name']} "
+                           f"({_digest(now)}): name those with --{key}, {advice}")
     before, now = state["epochs"], wanted["epochs"]
     if before["finetuned"] and not now["finetuned"]:
         raise BadInput(f"{folder} is being finetuned: resume with --finetune, {advice}")
@@ -233,6 +265,7 @@ def restore(session, folder, state, learned=None):
     """Give the variables `learned`, or all that the training of `state` changed, their values in its checkpoint.
 
     A training that is running may have replaced the checkpoint meanwhile: then the newer one is taken, and `state` updated.
+    `check_weights` or Run.begin has checked the weights of `state`.
 
     Raises BadInput if it is missing or damaged.
     """
@@ -246,7 +279,8 @@ def restore(session, folder, state, learned=None):
             variables.assign(session, variable, array)
     except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file is too short
         newer = read(folder)
-        if newer and newer["checkpoint"] != state["checkpoint"] and newer["weights"] == state["weights"]:
+        if (newer and newer["checkpoint"] != state["checkpoint"]
+                and newer["weights"].get("fingerprint") == state["weights"]["fingerprint"]):
             state.update(newer)
             return restore(session, folder, state, learned)
         raise BadInput(f"{checkpoint}.* is missing or damaged: train again, with train_feature_extraction.py "

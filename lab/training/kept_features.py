@@ -24,7 +24,6 @@ import numpy as np
 
 from lab import files, locks
 from lab.files import BadInput
-from lab.network import weights
 from lab.network.inference import BATCH
 from lab.progress import progress
 
@@ -36,8 +35,9 @@ HEADER, DIGEST = 128, 32  # bytes
 def fingerprint(fc7, alexnet_weights):
     """A fingerprint of what computes the tensor `fc7`, bit for bit: 64 hexadecimal digits.
 
-    It covers the graph from the images to `fc7`, preprocessing included, the arrays of `alexnet_weights`, and TensorFlow and
-    the processor (devices.kind). It does not depend on the weights' file, nor on the text of any source file.
+    It covers the graph from the images to `fc7`, preprocessing included, `alexnet_weights`, the fingerprint in their
+    weights.identity, NumPy, which multiplies the factors of the built-in weights, and TensorFlow and the processor
+    (devices.kind). It does not depend on the text of any source file.
     """
     from lab.network import devices  # not above: only this function needs TensorFlow
 
@@ -46,7 +46,7 @@ def fingerprint(fc7, alexnet_weights):
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
     graph = [operation.node_def.SerializeToString(deterministic=True).hex() for operation in operations]
-    everything = [graph, weights.fingerprint(alexnet_weights), devices.kind()]
+    everything = [graph, alexnet_weights, np.__version__, devices.kind()]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ class Run:
     """A training run that starts from what its model folder holds. Call `begin` first, then iterate:
 
         with Run.open("model", resume=True) as run:
-            run.begin(settings, frozen=10, finetuned=0, data=..., weights=...)
+            run.begin(settings, frozen=10, finetuned=0, data=..., weights=..., weights_file=...)
             ...                                              # the graph, in a session, and the variables that training changes
             for epoch in run.epochs(session, "frozen", learned):
                 for rows in epoch.batches(training):
@@ -50,6 +50,7 @@ class Run:
                 checkpoints.clean_up(folder)
                 before = None if overwrite else checkpoints.read(folder)
                 if before and not resume:
+                    checkpoints.check_edition(before, folder)
                     raise BadInput(f"{folder} holds a trained layer: --resume trains it further, or only tests and exports it "
                                    "if no epochs are left; --overwrite replaces it")
                 if resume and not before:
@@ -71,13 +72,14 @@ class Run:
         unchanged = f"; the model in {self.folder} is still the one from before" * (self.folder / "model.json").exists()
         return f"Interrupted before the first epoch was saved{unchanged}."
 
-    def begin(self, settings, frozen, finetuned, data, weights):
-        """Start the run, or resume it. The parameters are those of checkpoints.new_state.
+    def begin(self, settings, frozen, finetuned, data, weights, weights_file):
+        """Start the run, or resume it. The parameters are those of checkpoints.new_state, and the Path of the weights.
 
         Raises BadInput, naming the difference, if the run to resume had other settings, photos or weights.
         """
         wanted = checkpoints.new_state(settings, frozen, finetuned, data, weights)
         if self.state:
+            checkpoints.recognise(self.state, weights_file, weights)
             checkpoints.check_resumable(self.state, wanted, self.folder)
             settings = self.state["settings"] | settings
             if checkpoints.epochs_done(self.state, "frozen") >= frozen:

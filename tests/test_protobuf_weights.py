@@ -123,15 +123,15 @@ REFUSED = {
     ".prototxt": (lambda w: b'name: "AlexNet"\nlayer {\n  name: "data"\n', "is a .prototxt"),
     ".h5": (lambda w: b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
     "a web page": (lambda w: b"\n<!DOCTYPE html><html>\xd0\xa2\xd0\xb5</html>" * 20,
-                   "is none of .npy, .npz, .caffemodel or .onnx"),
+                   "is not a .npy, .npz, .caffemodel or .onnx file"),
     "a frozen graph": (lambda w: message((1, message((1, "x"), (2, "Placeholder"))), (1, b""), (2, b""), (4, b"")),
-                       "is none of"),
-    "a SavedModel": (lambda w: message((1, 1), (2, b"")), "is none of"),
+                       "is not a .npy, .npz"),
+    "a SavedModel": (lambda w: message((1, 1), (2, b"")), "is not a .npy, .npz"),
     "a million empty layers": (lambda w: field(100, b"") * 1_000_000, "is damaged or cut short"),
     "a million empty nodes": (lambda w: message((1, 3), (7, field(1, field(4, "")) * 1_000_000)), "has more than"),
     "GoogLeNet's beginning": (lambda w: caffemodel(w, order="conv1 pool1 norm1 conv2 conv3 norm2 pool2".split()),
                               "another network than AlexNet .its layers: conv pool norm conv conv norm pool."),
-    "zeros": (lambda w: bytes(1_000_000), "is none of"),
+    "zeros": (lambda w: bytes(1_000_000), "is not a .npy, .npz"),
     "a length beyond the file": (lambda w: message((1, "AlexNet"), (100, b"")) + b"\xa2\x06\xff\xff\xff\xff\x7f", "is damaged"),
     "a number without an end": (lambda w: message((1, "AlexNet"), (100, b"")) + b"\x08" + b"\xff" * 20, "is damaged"),
     "a shape of a thousand numbers": (lambda w: caffemodel(w, extra=[(7, field(1, b"\1" * 1000))]), "is damaged"),
@@ -188,7 +188,7 @@ def test_convert_writes_the_same_arrays_as_an_npz(kind, small, capsys):
     ("in", "out.npy", "must end in .npz"),
     ("in", "nowhere/out.npz", "nowhere/out.npz cannot be written"),
     ("nothing", "out.npz", "nothing does not exist"),
-    ("bad", "out.npz", "bad is none of"),
+    ("bad", "out.npz", "bad is not a .npy"),
 ])
 def test_convert_refuses_and_leaves_everything_as_it_was(source, target, sentence, small):
     for name, data in (("in", onnx(small)), ("there.npz", b"kept"), ("bad", b"text")):

@@ -149,7 +149,7 @@ BAD = {
     "a folder": (lambda: Path("w.npy").mkdir() or "w.npy", "is a folder"),
     "below a file": (lambda: written(b"1", "file") + "/w.npy", "w.npy"),
     "empty": (lambda: written(b""), "is empty"),
-    "text": (lambda: written(b"I am a web page"), "none of .npy, .npz, .caffemodel or .onnx"),
+    "text": (lambda: written(b"I am a web page"), "not a .npy, .npz, .caffemodel or .onnx file"),
     "magic only": (lambda: written(b"\x93NUMPY"), "no valid .npy header"),
     "header cut": (lambda: written(saved(np.zeros(3))[:50]), "no valid .npy header"),
     "an array": (lambda: written(saved(np.zeros((3, 4)))), r"shape \(3, 4\) and dtype float64"),

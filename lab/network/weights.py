@@ -123,7 +123,7 @@ def load(source="auto"):
             _refuse_containers(head, path)
             weights = protobuf_weights.read(file, path, SHAPES)
             if weights is None:
-                raise BadInput(f"{path} is none of {FORMATS}, whatever its name: use {PUBLISHED[0]}")
+                raise BadInput(f"{path} is not a {FORMATS} file, whatever its name: use {PUBLISHED[0]}")
     check(weights, path)
     return weights
 

@@ -17,12 +17,13 @@ HERE = Path(__file__).resolve().parents[1]
 SHARED = HERE.parent / "shared"
 sys.path[:0] = [str(HERE), str(HERE / "tests")]
 os.environ["LAB_OFFLINE"] = "1"
-KILLS = int(os.environ.get("KILLS", "8"))
+KILLS = int(os.environ.get("KILLS", "10"))
 
 from samples import saved  # noqa: E402
 from server import Server  # noqa: E402
 
 from lab.data import dataset  # noqa: E402
+from lab.training import checkpoints  # noqa: E402
 
 FETCH = """
 import sys
@@ -61,6 +62,8 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
                    "frozen"),
         "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 9 --finetune-batch-size 16 --model "
                              "finetuned --resume"), "finetuned/training.lock", 10, "finetuned"),
+        "own": (train("--data few.p --layer pool5 --hidden 16 --keep best --decay cosine --epochs 60 --batch-size 4 --model own "
+                      "--resume"), "own/training.lock", 6, "own"),
         "export": (train("--model whole --export exported"), "exported.lock", 2, "whole"),
         "fetching": (["fetch_it.py", server.address], "fetch.lock", 2, None),
     }
@@ -76,7 +79,7 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
 
     run(train("--data few.p --epochs 1 --model whole"))
     uninterrupted = {}
-    for name in ("frozen", "finetuning"):
+    for name in ("frozen", "finetuning", "own"):
         run([*tasks[name][0][:-1], "--model", f"whole-{name}"])
         uninterrupted[name] = saved(tmp_path / f"whole-{name}")
 
@@ -106,8 +109,10 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
             run(command)
     server.close()
     assert orphans(tmp_path) == []
-    for name in ("frozen", "finetuning"):
+    for name in ("frozen", "finetuning", "own"):
         assert saved(tmp_path / tasks[name][3]) == uninterrupted[name]
     for model in ("extracted", "frozen", "finetuned", "whole"):
         assert len(list((tmp_path / model).glob("checkpoint-*"))) == 2  # one, in two files
+    state = checkpoints.read(tmp_path / "own")
+    assert {path.stem for path in (tmp_path / "own").glob("*.index")} == {state["checkpoint"], state["best"]["checkpoint"]}
     assert (tmp_path / "exported/saved_model.pb").exists() and (tmp_path / "w.npy").read_bytes() == server.content

@@ -62,8 +62,8 @@ def test_kills_at_random_moments_lose_no_epoch_and_leave_no_orphan(tmp_path):
                    "frozen"),
         "finetuning": (train("--data few.p --epochs 1 --finetune --finetune-epochs 9 --finetune-batch-size 16 --model "
                              "finetuned --resume"), "finetuned/training.lock", 10, "finetuned"),
-        "own": (train("--data few.p --layer pool5 --hidden 16 --keep best --decay cosine --epochs 60 --batch-size 4 --model own "
-                      "--resume"), "own/training.lock", 6, "own"),
+        "own": (train("--data few.p --layer pool5 --hidden 16 --keep best --decay cosine --epochs 60 --batch-size 4 "
+                      "--model own --resume"), "own/training.lock", 6, "own"),
         "export": (train("--model whole --export exported"), "exported.lock", 2, "whole"),
         "fetching": (["fetch_it.py", server.address], "fetch.lock", 2, None),
     }

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,24 @@ def test_another_cut_or_head_than_the_resumed_models_is_named(call):
         assert status == 2 and difference in mistake(err)
 
 
+def test_the_weights_that_a_model_was_trained_on_are_found_among_those_that_are_here(call, builtin_weights):
+    arrays = {f"{layer}_{kind}": array for layer, pair in builtin_weights.items() for kind, array in zip("Wb", pair)}
+    np.savez("mine.npz", **arrays)
+    write_data(20)
+    train(call, "--epochs", 1, "--weights", "mine.npz")
+    arrays["fc8_b"] = arrays["fc8_b"] + 1
+    np.savez("bvlc-alexnet.npy", **arrays)
+    os.rename("bvlc-alexnet.npy.npz", "bvlc-alexnet.npy")  # what "auto" would take, and other weights
+    status, _, err = call(feature_extraction)
+    assert status == 0 and "AlexNet weights: mine.npz, on which the model was trained" in err
+    os.rename("mine.npz", "bvlc_alexnet.npy")
+    status, _, err = call(feature_extraction)
+    assert status == 0 and "AlexNet weights: bvlc_alexnet.npy, on which" in err
+    train(call, "--epochs", 2, "--resume")
+    os.remove("bvlc_alexnet.npy")
+    assert "was trained on mine.npz (fingerprint " in call(feature_extraction)[2].splitlines()[-1]
+
+
 def write_photos(folder, counts, seed=0):
     """Write PNG photos of 60x80 pixels, noise around a colour for each class: {class: how many} in `folder`."""
     rng = np.random.default_rng(seed)
@@ -256,6 +275,13 @@ def test_a_folder_of_photos_becomes_a_classifier_that_names_new_ones(call, monke
     monkeypatch.setattr(photo_files, "_look", None)
     monkeypatch.setattr(results, "show", lambda *shown: None)
     train(call, *arguments, "--overwrite", "--seed", 1)
+
+
+def test_the_model_may_be_in_the_folder_of_the_photos(call):
+    write_photos(".", {"a": 6, "b": 6})
+    for more in (["--export", "exported"], ["--overwrite"]):
+        train(call, "--data", ".", "--layer", "pool5", "--epochs", 1, *more)
+        assert checkpoints.read("model")["class_names"] == ["a", "b"]
 
 
 def test_a_training_on_a_folder_is_resumed_on_the_same_photos_only(call):

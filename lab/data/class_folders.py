@@ -14,6 +14,7 @@ import collections
 import csv
 import io
 import os
+import re
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -30,6 +31,9 @@ _PARTS = {"train": "train", "training": "train", "val": "valid", "valid": "valid
           "testing": "test"}
 _DESCRIPTIONS = {"train": "training photos", "valid": "validation photos", "test": "test photos"}
 _MOST_NAMED = 50  # classes in one line
+
+# What is in a model folder, in a folder of kept features and in an export, which are in the photos' folder with --data .
+_WRITTEN_BY_THE_LAB = re.compile(r"model\.json|training\.lock|saved_model\.pb|(kept-\w+|photos)-[0-9a-f]{16}\.np[yz]")
 
 _CSV = "a csv file with the columns path,label"
 
@@ -236,9 +240,9 @@ def _tree(path):
 
 def _tree_on_disk(path):
     root = _Folder(str(path))
-    waiting = [(root, ())]
+    waiting = [(root, (), {}, "")]
     while waiting:
-        folder, above = waiting.pop()
+        folder, above, siblings, own_name = waiting.pop()
         try:
             above += (_identity(folder.path),)
             with os.scandir(folder.path) as entries:
@@ -246,12 +250,15 @@ def _tree_on_disk(path):
                                  key=lambda entry: _nfc(entry.name))
         except OSError as error:
             raise BadInput(f"{folder.path} cannot be read: {error.strerror}") from error
+        if siblings and any(_WRITTEN_BY_THE_LAB.fullmatch(entry.name) for entry in entries):
+            siblings.pop(own_name, None)
+            continue
         for entry in entries:
             if not _is_folder(entry):
                 folder.add(entry.name, Path(entry.path))
             elif not entry.is_symlink() or _identity(entry.path) not in above:  # a link may lead back to a folder above it
                 folder.folders[entry.name] = inner = _Folder(entry.path)
-                waiting.append((inner, above))
+                waiting.append((inner, above, folder.folders, entry.name))
     return root
 
 

@@ -53,5 +53,6 @@ def write_data(count=90, path="train.p"):
     labels = rng.choice([2, 14, 25, 38, 42], count)
     colours = rng.integers(0, 256, (43, 4, 4, 3))[labels] + rng.integers(-20, 21, (count, 4, 4, 3))
     features = np.clip(colours, 0, 255).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels}, 4))
+    others = {"sizes": np.full((count, 2), 32), "coords": np.tile([0, 0, 32, 32], (count, 1))}  # by which GTSRB's are known
+    Path(path).write_bytes(pickle.dumps({"features": features, "labels": labels, **others}, 4))
     return features, labels

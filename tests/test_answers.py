@@ -267,7 +267,7 @@ def test_the_picture_shows_the_first_photos_of_all_batches_and_counts_the_others
     monkeypatch.setattr(inference, "BATCH", 2)
     paths = [photo(f"{i}.png", i) for i in range(5)]
     assert call(feature_extraction, *paths, "--weights", "builtin", "--plot", "a.png")[0] == 0
-    features, (probabilities, names), named = drawn[0]
+    features, (probabilities, _, names), named = drawn[0]
     assert np.array_equal(features, photos.read_all(paths[:2], photos.read_sign)) and probabilities.shape == (2, 43)
     assert names == paths and named == {"positions": [0, 1], "count": 5}
 

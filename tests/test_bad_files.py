@@ -84,7 +84,7 @@ def test_a_picture_of_answers_has_the_photos_own_numbers(call, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "answers", lambda *arguments, **named: drawn.append((arguments, named)))
     assert call(feature_extraction, cut_short("0.png"), grey("1.png"), "--plot", "a.png", "--weights", "builtin")[0] == 1
-    assert drawn[0][0][3][drawn[0][1]["positions"][0]] == "1.png"
+    assert drawn[0][0][4][drawn[0][1]["positions"][0]] == "1.png"
 
 
 def write_copy(*names):

@@ -200,6 +200,7 @@ def test_the_lab_trains_on_drawn_signs_if_there_is_nothing_else_and_says_so(argu
     assert json.loads(Path("model/metrics.json").read_text())["validation"]["photos"] == 15
 
 
+@pytest.mark.slow
 def test_the_finished_layer_is_tested_on_photos_that_training_never_saw(call):
     features, labels = drawn_signs.render(1, seed=3)
     Path("train.p").write_bytes(pickle.dumps({"features": features, "labels": labels}))

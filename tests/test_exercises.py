@@ -42,6 +42,7 @@ def test_an_exercise_is_its_solution_with_the_gaps_open(file):
     assert sum(bool(line.strip()) for line in solution.splitlines()) in range(30, 81)
 
 
+@pytest.mark.slow
 def test_students_are_told_their_first_mistake_and_get_a_point_for_each_check_that_passes():
     shutil.copytree(EXERCISES / "solutions", "anna", ignore=shutil.ignore_patterns("__pycache__"))
     for file, right, wrong, _ in MISTAKES:

@@ -21,6 +21,7 @@ def script(name, *arguments, **environment):
     return run.returncode, run.stdout, run.stderr
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_in_a_jupyter_shell_and_without_a_home(checkout):
     Path("home").touch()  # a file where the folder belongs
     status, _, err = script(checkout / "feature_extraction.py", "--plot", "answers.png", HOME=os.path.abspath("home"),

@@ -81,8 +81,9 @@ def test_a_hidden_layer_is_relu_of_a_product_drawn_as_he_et_al_say():
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--layer", "pool5"], ["--layer", "fc6", "--hidden", "32,16"],
-    ["--layer", "pool5", "--hidden", "32", "--decay", "cosine", "--class-weights", "balanced", "--keep", "best"]])
+    ["--layer", "pool5", "--hidden", "32", "--decay", "cosine", "--class-weights", "balanced", "--keep", "best"],
+    pytest.param(["--layer", "pool5"], marks=pytest.mark.slow),
+    pytest.param(["--layer", "fc6", "--hidden", "32,16"], marks=pytest.mark.slow)])
 def test_a_resumed_training_is_bit_identical_with_any_cut_and_head(call, monkeypatch, arguments):
     write_data(60)
     train(call, *FAST, *arguments, "--model", "whole")
@@ -185,6 +186,7 @@ def test_balanced_weights_count_each_class_the_same():
     assert np.bincount(labels, weights[labels], 4).tolist() == pytest.approx([100 / 3, 100 / 3, 0, 100 / 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first, kept", [("conv4", None), ("fc6", "flat5"), ("fc7", "fc6")])
 def test_finetuning_changes_the_layers_from_the_chosen_one_on_and_no_other(call, builtin_weights, first, kept):
     features, _ = write_data(20)

@@ -173,6 +173,7 @@ def test_training_is_adam_on_the_cross_entropy_as_numpy_computes_it(call):
         assert accuracies[epoch] == np.mean(probabilities.argmax(axis=1) == labels[validation])
 
 
+@pytest.mark.slow
 def test_only_the_seed_changes_the_training(call):
     write_data(30)
     runs = [re.findall("Loss = (.*)", call(train_feature_extraction, "--epochs", 2, "--batch-size", 8, "--seed", seed,

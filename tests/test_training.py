@@ -177,7 +177,8 @@ def test_a_layer_is_accepted_with_every_file_of_the_arrays_that_it_was_trained_o
         try:
             checkpoints.check_weights(state, "model", Path(path), weights.load(path))
             training = run.Run(Path("model"), state)
-            training.begin(state["settings"], 2, 0, state["data"], weights.identity(Path(path), arrays), Path(path))
+            training.begin(state["settings"], 2, 0, state["data"], weights.identity(Path(path), arrays), state["class_names"],
+                           Path(path))
         except files.BadInput:
             return False
         return training.state["weights"]["fingerprint"] == identity["fingerprint"]

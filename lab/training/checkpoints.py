@@ -36,7 +36,7 @@ from lab import files, locks
 from lab.data import names
 from lab.files import BadInput
 from lab.network import new_layer, variables, weights
-from lab.network.cuts import CUTS
+from lab.network.cuts import CUTS, LAYERS
 
 FORMAT = 3  # of model.json. One without a format is from before formats were numbered, and has the fields of format 2.
 STAGES = "frozen", "finetuned"
@@ -96,7 +96,7 @@ def _is_complete(state):
             and len(running) == 3 and (step - 1) * size < running[2] <= step * size  # photos in so many steps
             and all(re.fullmatch(r"checkpoint-\d+", held["checkpoint"]) and held["stage"] in STAGES
                     for held in ((state, best) if best else (state,)))
-            and settings["layer"] in CUTS and settings["size"] in (32, 227) and settings["finetune_from"] in weights.SHAPES
+            and settings["layer"] in CUTS and settings["size"] in (32, 227) and settings["finetune_from"] in LAYERS
             and isinstance(settings["hidden"], list) and all(type(size) is int and size > 0 for size in settings["hidden"])
             and isinstance(class_names, list) and len(class_names) > 1 and all(isinstance(name, str) for name in class_names)
             and all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in (

@@ -35,6 +35,7 @@ def test_a_set_has_the_labs_format_and_every_class_equally_often(drawn):
     assert labels.dtype == np.int64 and np.array_equal(np.bincount(labels), [20] * 43)
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_bytes_in_another_process_and_another_seed_does_not(drawn):
     def digest(seed):
         code = ("import hashlib; from lab.data.drawn_signs import render; "

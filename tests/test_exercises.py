@@ -59,6 +59,7 @@ def test_students_are_told_their_first_mistake_and_get_a_point_for_each_check_th
     assert line["folder"] == "anna" and line["first mistake"].startswith(MISTAKES[0][-1])
 
 
+@pytest.mark.slow
 def test_practise_is_made_once_checked_to_the_first_gap_and_reset_without_a_loss():
     for name in ("alexnet.py", "caffe_classes.py", "lab", "exercises"):
         Path(name).symlink_to(HERE / name)

@@ -339,6 +339,7 @@ def start(server, **options):
                             stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_download_is_resumed_after_its_process_was_killed(make_server):
     server = make_server(pace=0.0001)
     process = start(server)
@@ -354,6 +355,7 @@ def test_a_download_is_resumed_after_its_process_was_killed(make_server):
     assert_whole()
 
 
+@pytest.mark.slow
 def test_processes_that_fetch_a_file_at_once_download_it_once(make_server):
     server = make_server(spread=1.5)  # long enough for them to overlap
     processes = [start(server) for _ in range(3)]

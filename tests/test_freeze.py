@@ -47,6 +47,7 @@ def test_twenty_steps_on_photos_change_the_new_layer_and_not_one_byte_of_alexnet
     assert [np.array_equal(a, b) for a, b in zip(fresh_layer, trained_layer)] == [False] * 2
 
 
+@pytest.mark.slow
 def test_one_step_without_stop_gradient_changes_alexnet(lab):
     rng = np.random.default_rng(0)
     with tf.Graph().as_default(), tf.Session() as session:

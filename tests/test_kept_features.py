@@ -120,6 +120,7 @@ def resize(images):
     return tf.image.resize_images(subtract_mean(images), (227, 227))
 
 
+@pytest.mark.slow
 def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
     import alexnet
     from lab.network import devices, preprocessing

@@ -228,6 +228,7 @@ def test_the_given_split_is_refused_where_there_is_no_valid_p_or_one_of_training
         dataset.split(gtsrb.load("alone/train.p"), "given", Path("alone/train.p"))
 
 
+@pytest.mark.slow
 def test_a_training_with_the_given_split_is_resumed_with_the_same_one_only(call):
     features, labels = write_data(90)
 

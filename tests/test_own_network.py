@@ -148,6 +148,7 @@ def test_the_best_epoch_answers_and_the_last_one_is_resumed(call):
     assert saved("model") == saved("whole") and checkpoints.read("model")["best"] == checkpoints.read("whole")["best"]
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_that_no_longer_improves_and_resuming_it_does_not_go_on(call):
     write_data(60)
     arguments = "--batch-size", 4, "--learning-rate", 0.3, "--patience", 2, "--epochs", 30
@@ -221,6 +222,7 @@ def test_another_cut_or_head_than_the_resumed_models_is_named(call):
         assert status == 2 and difference in mistake(err)
 
 
+@pytest.mark.slow
 def test_the_weights_that_a_model_was_trained_on_are_found_among_those_that_are_here(call, builtin_weights):
     arrays = {f"{layer}_{kind}": array for layer, pair in builtin_weights.items() for kind, array in zip("Wb", pair)}
     np.savez("mine.npz", **arrays)

@@ -122,6 +122,7 @@ def test_training_sends_each_photo_through_alexnet_once_learns_and_keeps_the_lay
     assert named(out)[::5] == [gtsrb.sign_names()[label] for label in np.unique(labels)]
 
 
+@pytest.mark.slow
 def test_the_next_training_sends_no_photo_through_alexnet(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0

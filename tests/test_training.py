@@ -50,6 +50,7 @@ def press_ctrl_c_in_step(number, monkeypatch, sent=signal.SIGINT):
                         signal.default_int_handler if number == signal.SIGINT else work(number))
 
 
+@pytest.mark.slow
 def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--resume"]
@@ -72,6 +73,7 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(c
 
 @pytest.mark.parametrize("number, status", [
     (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_training_told_to_end_saves_its_step_and_resumes(number, status, call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
@@ -132,6 +134,7 @@ def earlier(state, digest):
         "weights": {"name": state["weights"]["name"], "sha256": digest}}
 
 
+@pytest.mark.slow
 def test_a_model_folder_of_an_earlier_version_works_with_its_weights_file_and_the_next_save_names_the_arrays(call, trained):
     shutil.copytree(trained, "model")
     manifest = Path("model/model.json")
@@ -323,6 +326,7 @@ KILLED = {  # where a save is cut off: what is left then, and what the next run 
 @pytest.mark.parametrize("moment", [
     pytest.param("before the checkpoint", marks=pytest.mark.slow), pytest.param("before model.json", marks=pytest.mark.slow),
     "before the old checkpoint is deleted"])
+@pytest.mark.slow
 def test_the_next_run_deletes_what_a_killed_save_has_left(moment, call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
@@ -408,6 +412,7 @@ def test_dropout_keeps_the_mean_and_depends_on_the_seed_alone():
         assert np.array_equal(session.run(dropped, {rate: 0.0, seed: [0, 1]}), np.ones([100, 4096]))
 
 
+@pytest.mark.slow
 def test_the_exported_network_answers_the_same_without_the_labs_code(call, trained):
     status, out, err = call(train_feature_extraction, "--export", "saved", "--model", trained)
     assert (status, out) == (0, "") and "The network, after 2 frozen epochs, is in saved" in err

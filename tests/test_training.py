@@ -71,9 +71,8 @@ def test_a_training_resumed_after_ctrl_c_and_with_more_epochs_is_bit_identical(c
     assert saved() == uninterrupted
 
 
-@pytest.mark.parametrize("number, status", [
-    (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_training_told_to_end_saves_its_step_and_resumes(number, status, call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]
@@ -323,10 +322,8 @@ KILLED = {  # where a save is cut off: what is left then, and what the next run 
 }
 
 
-@pytest.mark.parametrize("moment", [
-    pytest.param("before the checkpoint", marks=pytest.mark.slow), pytest.param("before model.json", marks=pytest.mark.slow),
-    "before the old checkpoint is deleted"])
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", KILLED)
 def test_the_next_run_deletes_what_a_killed_save_has_left(moment, call, uninterrupted, monkeypatch):
     write_data()
     arguments = ["--batch-size", 16, "--epochs", 3, "--resume"]

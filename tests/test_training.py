@@ -19,7 +19,7 @@ import feature_extraction
 import train_feature_extraction
 from lab import files
 from lab.data import gtsrb
-from lab.network import new_layer, weights
+from lab.network import devices, new_layer, weights
 from lab.training import checkpoints, finetuning, kept_features, plots, run
 
 
@@ -216,6 +216,25 @@ def test_a_difference_from_the_resumed_training_is_named(arguments, difference, 
     status, out, err = call(train_feature_extraction, "--resume", "--model", trained, *arguments)
     assert (status, out) == (2, "") and difference in mistake(err)
     assert saved(trained) == before and (trained / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("computer, onednn, notice", [
+    ("this one", None, ""),
+    ("TensorFlow 2.16.1, oneDNN 0, Zen, 2 threads", None, "was trained with TensorFlow 2.16.1, oneDNN 0, Zen, 2 threads, and goes"),
+    (None, "0", ""),
+    (None, "1", "was trained with an earlier version of the lab, perhaps without oneDNN, and goes on with TensorFlow "),
+])
+def test_a_training_begun_on_another_computer_resumes_with_a_notice(computer, onednn, notice, trained, capsys, monkeypatch):
+    if onednn:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    with run.Run.open(trained, resume=True) as resumed:
+        resumed.state.pop("computer")
+        if computer:
+            resumed.state["computer"] = devices.summary() if computer == "this one" else computer
+        resumed.begin(resumed.state["settings"], 2, 0, resumed.state["data"], resumed.state["weights"])
+        assert resumed.state["computer"] == devices.summary()
+    err = capsys.readouterr().err
+    assert notice in err and err.count("\n") == bool(notice)
 
 
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):

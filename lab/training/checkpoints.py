@@ -5,6 +5,7 @@ It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-..
     {"format": 2, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
      "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...},
      "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "sha256": "..."},
+     "computer": "TensorFlow 2.21.0, oneDNN by default, Intel(R) Xeon(R) Processor, 2 threads",
      "history": [{"epoch": 1, "stage": "frozen", "precision": "float32", "training": {...}, "validation": {...}}, ...]}
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3, so a process that is killed at any moment leaves
@@ -12,7 +13,8 @@ a complete one; meanwhile saving.json names both, and the next run deletes what 
 checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" all of AlexNet and its slots too. `step` counts
 the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over that epoch's
 photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state besides
-settings["seed"]: what is random in a step follows from the seed, the epoch and the step.
+settings["seed"]: what is random in a step follows from the seed, the epoch and the step. `computer` (devices.summary) is what
+computed the last epochs; older versions did not write it.
 """
 
 import contextlib
@@ -70,7 +72,8 @@ def _is_complete(state):
               *(state["epochs"][stage] for stage in STAGES)]
     numbers = [*running, *(epoch[split][key] for epoch in state["history"]
                            for split in ("training", "validation") for key in ("loss", "accuracy"))]
-    names = [settings["split"], settings["precision"], *(state[key]["name"] for key in ("data", "weights"))]
+    names = [settings["split"], settings["precision"], state.get("computer", ""),
+             *(state[key]["name"] for key in ("data", "weights"))]
     size = settings["batch_size" if state["stage"] == "frozen" else "finetune_batch_size"]
     return (all(type(count) is int and 0 <= count < 2 ** 53 for count in counts) and size > 0
             and isinstance(state["history"], list) and all(math.isfinite(number) for number in numbers)

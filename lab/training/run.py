@@ -1,6 +1,7 @@
 """A training run in a model folder: what it resumes, its epochs and batches, and what it saves after each epoch."""
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from lab import command_line, files, interrupts
 from lab.files import BadInput
 from lab.interrupts import Interrupted
-from lab.network import new_layer
+from lab.network import devices, new_layer
 from lab.progress import progress
 from lab.training import checkpoints, evaluation
 
@@ -82,8 +83,18 @@ class Run:
             settings = self.state["settings"] | settings
             if checkpoints.epochs_done(self.state, "frozen") >= frozen:
                 settings["precision"] = self.state["settings"]["precision"]  # in which fc7 was computed, which is over
+            self._mention_other_computer()
             wanted = self.state | {"epochs": wanted["epochs"], "settings": settings}
-        self.state = wanted
+        self.state = wanted | {"computer": devices.summary()}
+
+    def _mention_other_computer(self):
+        """Print a notice if the run to resume was computed by something else, whose results have other last bits."""
+        before, now = self.state.get("computer"), devices.summary()
+        if before is None and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1":  # which the lab set later than it named computers
+            before = "an earlier version of the lab, perhaps without oneDNN"
+        if before and before != now:
+            files.notice(f"{self.folder} was trained with {before}, and goes on with {now}: the result will not be "
+                         "bit-identical to that of an uninterrupted training.")
 
     @property
     def stages(self):

@@ -13,8 +13,8 @@ def main(arguments=None):
         from alexnet import AlexNet, lrn
         from lab import fetch
         from lab.data import drawn_signs, gtsrb
-        from lab.network import devices, inference, new_layer, weights
-        from lab.network.fast_layers import compiled_lrn, resized_conv
+        from lab.network import devices, inference, new_layer, variables, weights
+        from lab.network.fast_layers import compiled_lrn, resized_conv, trained_fc, trained_lrn
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
         from lab.training.finetuning import Finetuning
@@ -56,10 +56,11 @@ def main(arguments=None):
                     fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
                                   norm=lrn if devices.gpu() else compiled_lrn)
                     fc7 = tf.stop_gradient(fc7)
-                else:  # the gradient reaches every layer; that of lrn is faster than that of compiled_lrn
+                else:  # the gradient reaches every layer; trained_lrn and trained_fc are lrn and fc with faster gradients
                     finetuning = Finetuning(args.learning_rate, args.pretrained_learning_rate, args.seed)
-                    fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
-                                  dropout=finetuning.dropout)
+                    with variables.in_float32():
+                        fc7 = AlexNet(signs, feature_extract=True, weights=alexnet_weights, conv1=resized_conv,
+                                      norm=lrn if devices.gpu() else trained_lrn, fc=trained_fc, dropout=finetuning.dropout)
 
                 # The new layer, its loss, and the training step.
                 logits = new_layer.build(fc7, gtsrb.CLASSES, args.seed)

@@ -33,7 +33,7 @@ from lab.network import new_layer, variables, weights
 
 FORMAT = 2  # of model.json. One without a format is from the version before formats were numbered, and has the same fields.
 STAGES = "frozen", "finetuned"
-FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate"  # all others count from the first epoch on
+FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate", "finetune_precision"  # others count from the start
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
 _RESULTS = "metrics.json", "history.png", "confusion.png", "mistakes.png", "test-confusion.png", "test-mistakes.png"
 _EVENTS = "events.out.tfevents." + 6 * "[0-9]"
@@ -56,6 +56,8 @@ def read(folder):
             raise BadInput(f"{manifest} was written by a later version of the lab: use that version, or another --model")
         if not _is_complete(state):
             raise ValueError
+        if "finetune_batch_size" in state["settings"]:  # older versions finetuned in float32 only
+            state["settings"].setdefault("finetune_precision", "float32")
     except OSError as error:
         raise BadInput(f"{manifest} cannot be read: {error.strerror}") from error
     except BadInput:
@@ -138,7 +140,7 @@ def check_resumable(state, wanted, folder):
                 continue  # fc7 is not needed any more
             raise BadInput(f"the frozen epochs in {folder} are computed in {before}: finish them first, with --precision "
                            f"{before} and without --finetune, {advice}")
-        flag = "--" + key.replace("_", "-")
+        flag = "--" + key.replace("_", "-").replace("finetune-precision", "precision")
         raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: resume with {flag} {before}, {advice}")
     for key, what in (("data", "photos"), ("weights", "weights")):
         before, now = state[key], wanted[key]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lab import command_line, files
+from lab import command_line, cpu, files
 
 
 def parse(arguments=None):
@@ -63,8 +63,9 @@ def parse(arguments=None):
     args = parser.parse_args(arguments)
     if args.resume and args.overwrite:
         parser.error("--resume resumes a training and --overwrite replaces it: choose one of them")
-    if args.finetune and args.precision != "float32":
-        parser.error("--finetune trains AlexNet, for which bfloat16 is too coarse: drop --precision")
+    if args.finetune and args.precision == "bfloat16" and not cpu.has_bfloat16():
+        parser.error("--finetune in bfloat16 needs a CPU with instructions for it (avx512_bf16 or amx_bf16 in /proc/cpuinfo), "
+                     "which this one is not known to have, and would be slower than float32: drop --precision")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: choose one of them")
     args.cache = None if args.no_cache else Path(args.cache or Path(args.model).parent / "cache")
@@ -84,4 +85,5 @@ def settings(args):
     names = ["split", "batch_size", "seed", "learning_rate", "precision"]
     if args.finetune:
         names += ["finetune_batch_size", "pretrained_learning_rate"]
-    return {name: getattr(args, name) for name in names}
+    chosen = {name: getattr(args, name) for name in names}
+    return chosen | {"finetune_precision": args.precision} if args.finetune else chosen

@@ -189,7 +189,7 @@ class Epoch:
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
-            "precision": state["settings"]["precision"] if state["stage"] == "frozen" else "float32",
+            "precision": state["settings"]["precision" if state["stage"] == "frozen" else "finetune_precision"],
             "training": {"loss": loss / photos, "accuracy": correct / photos},
             "validation": {"loss": validation["loss"], "accuracy": validation["accuracy"]}})
         state |= {"step": 0, "running": [0.0, 0, 0]}

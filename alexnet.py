@@ -73,7 +73,8 @@ def no_dropout(features, name="dropout"):
     return features
 
 
-def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn, dropout=no_dropout, name="alexnet"):
+def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn, fc=fc, dropout=no_dropout,
+            name="alexnet"):
     """Build AlexNet on `features` in the current graph.
 
     features: float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted. With
@@ -82,10 +83,11 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, norm=lrn,
         "fc7", as in the lab. What comes after it is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
-    conv1, norm, dropout: functions that build the first convolution, norm1 and norm2, and dropout after fc6 and fc7. They are
-        called as conv1(features, W, b, stride=, size=, name=), norm(features, radius=, alpha=, beta=, bias=, name=) and
-        dropout(features, name=). The defaults are the plain forms; lab.network.fast_layers has faster ones. A conv1 that
-        resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
+    conv1, norm, fc, dropout: functions that build the first convolution, norm1 and norm2, the fully connected layers, and
+        dropout after fc6 and fc7. They are called as conv1(features, W, b, stride=, size=, name=), norm(features, radius=,
+        alpha=, beta=, bias=, name=), fc(features, W, b, relu=, name=) and dropout(features, name=). The defaults are the plain
+        forms; lab.network.fast_layers has faster ones. A conv1 that resizes, such as fast_layers.resized_conv, takes smaller
+        features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
     Returns the softmax probabilities, float32 [N, 1000], or the output of the last layer built, float32: pool5 flattened, row

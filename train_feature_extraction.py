@@ -14,8 +14,8 @@ def main(arguments=None):
         from alexnet import AlexNet, lrn
         from lab import fetch
         from lab.data import dataset, splits
-        from lab.network import devices, inference, new_layer, weights
-        from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv
+        from lab.network import devices, inference, new_layer, variables, weights
+        from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv, trained_fc, trained_lrn
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
         from lab.training.run import Run
@@ -69,9 +69,10 @@ def main(arguments=None):
                                   norm=lrn if devices.gpu() else compiled_lrn)
                     fc7 = tf.stop_gradient(new_layer.as_kept(fc7, args.layer))  # or fc6, or pool5
                     unchanging, kept = fc7, args.layer
-                else:  # the gradient reaches every layer; that of lrn is faster than that of compiled_lrn
-                    fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
-                                  dropout=steps.dropout)
+                else:  # the gradient reaches every layer; trained_lrn and trained_fc are lrn and fc with faster gradients
+                    with variables.in_float32():
+                        fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
+                                      norm=lrn if devices.gpu() else trained_lrn, fc=trained_fc, dropout=steps.dropout)
                     fc7 = new_layer.as_kept(fc7, args.layer)
                     unchanging, kept = steps.unchanging()
 

@@ -25,6 +25,7 @@ os.environ["LAB_OFFLINE"] = "1"
 from bench import whole_process  # noqa: E402
 from samples import saved, served  # noqa: E402
 
+from lab import cpu  # noqa: E402
 from lab.data import dataset, gtsrb  # noqa: E402
 from lab.data.tracks import in_order, steps, track_numbers  # noqa: E402
 from lab.network import weights  # noqa: E402
@@ -324,6 +325,19 @@ def test_a_training_killed_ten_times_is_bit_identical_to_an_uninterrupted_one(tm
     assert before[-1] < 80 and len(set(before)) > 5  # in ten different states
     assert run(tmp_path, *train, "--model", "interrupted", "--resume")[0] == 0
     assert saved(tmp_path / "interrupted") == saved(tmp_path / "uninterrupted")
+
+
+@pytest.mark.skipif(not cpu.has_bfloat16(), reason="this CPU has no bfloat16 instructions")
+def test_a_finetuning_in_bfloat16_is_bit_identical_when_resumed_and_saves_float32(tmp_path):
+    small_data(tmp_path / "train.p", 60)
+    finetune = ["train_feature_extraction.py", "--epochs", "1", "--finetune", "--precision", "bfloat16"]
+    assert run(tmp_path, *finetune, "--finetune-epochs", "2", "--model", "uninterrupted")[0] == 0
+    for epochs in ("1", "2"):
+        assert run(tmp_path, *finetune, "--finetune-epochs", epochs, "--model", "resumed", "--resume")[0] == 0
+    ours, history = saved(tmp_path / "resumed")
+    assert (ours, history) == saved(tmp_path / "uninterrupted")
+    assert [epoch["precision"] for epoch in history] == ["bfloat16"] * 3
+    assert (np.frombuffer(ours["alexnet/fc7/weights"], np.uint32).reshape(4096, 4096) & 0xFFFF).any()  # not bfloat16's 16 bits
 
 
 def test_a_finetuning_interrupted_and_killed_is_bit_identical_and_names_signs(tmp_path):

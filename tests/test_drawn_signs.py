@@ -15,7 +15,7 @@ import scipy.stats
 from PIL import Image
 
 import train_feature_extraction
-from lab import files
+from lab import cpu, files
 from lab.data import dataset, drawn_signs, sign_templates, splits
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_draws_the_same_bytes_in_another_process_and_another_seed_
 
 
 def test_neither_the_number_of_threads_nor_the_count_changes_the_signs(drawn, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(cpu, "cores", lambda: 1)
     assert np.array_equal(drawn_signs.render(3, seed=1)[0], drawn[0][:43 * 3])
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 import tensorflow.compat.v1 as tf
 
-from lab.network import fast_layers
+from lab.network import fast_layers, variables
 
 SIZES = [  # small, resized, kernel, stride
     (32, 227, 11, 4),  # conv1 on a sign
@@ -80,3 +80,57 @@ def test_powers_are_numpys(exponent):
     with tf.Graph().as_default(), tf.Session() as session:
         ours = session.run(fast_layers.power(tf.constant(x), exponent))
     np.testing.assert_allclose(ours, x.astype(np.float64) ** exponent, rtol=1e-5)
+
+
+def normalised(x):
+    """Local response normalisation as AlexNet's paper writes it, with large numbers, in float64."""
+    padded = np.pad(np.square(x), [(0, 0)] * 3 + [(2, 2)])
+    sums = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=3).sum(axis=-1)
+    return x * (1 + 0.1 * sums) ** -0.75
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_trained_lrn_and_its_gradient_are_those_of_the_formula(dtype, tolerance):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 2, 3, 3, 8)).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.constant(x)
+        layer = fast_layers.trained_lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0, name="norm")
+        assert layer.name == "norm:0" and layer.dtype == dtype
+        ours, gradient = session.run([layer, tf.gradients(layer, features, tf.constant(dy))[0]])
+    x, dy, step = x.astype(np.float64), dy.astype(np.float64), 1e-6
+    theirs = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        more, less = x.copy(), x.copy()
+        more[i], less[i] = x[i] + step, x[i] - step
+        theirs[i] = (dy * (normalised(more) - normalised(less))).sum() / (2 * step)
+    assert np.abs(ours.astype(np.float64) - normalised(x)).max() < tolerance * np.abs(normalised(x)).max()
+    assert np.abs(gradient.astype(np.float64) - theirs).max() < tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_trained_fc_and_its_gradients_are_those_of_matrix_products(relu):
+    rng = np.random.default_rng(0)
+    x, W, b, dy = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 7), (7, 3), (3,), (5, 3)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.constant(x)
+        layer = fast_layers.trained_fc(features, W, b, relu, name="fc6")
+        gradients = tf.gradients(layer, [features, *tf.trainable_variables("fc6")], tf.constant(dy))
+        session.run(tf.global_variables_initializer())
+        ours = session.run([layer, *gradients])
+    y = x.astype(np.float64) @ W + b
+    dy = np.where(y > 0, dy, 0) if relu else dy
+    for mine, theirs in zip(ours, (np.maximum(y, 0) if relu else y, dy @ W.T, x.T @ dy, dy.sum(axis=0))):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_are_trained_stay_in_float32_while_the_layer_computes_in_bfloat16():
+    W, b = np.float32([[1 + 2 ** -20]]), np.float32([0])
+    with tf.Graph().as_default(), tf.Session() as session:
+        with variables.in_float32():
+            layer = fast_layers.trained_fc(tf.ones([1, 1], tf.bfloat16), W, b, name="fc6")
+        weights, biases = tf.trainable_variables()
+        session.run(tf.global_variables_initializer())
+        assert weights.dtype.base_dtype == tf.float32 and weights.op.name == "fc6/weights" and session.run(weights) == W
+        assert layer.dtype == tf.bfloat16 and session.run(layer) == 1
+        assert tf.gradients(layer, weights)[0].dtype == tf.float32

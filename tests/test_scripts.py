@@ -285,7 +285,6 @@ def touch(path):
     (train_feature_extraction, lambda: ["--epochs", "0"], "'0' is not a whole number of 1 or more"),
     (train_feature_extraction, lambda: ["--batch-size", "-1"], "'-1' is not a whole number"),
     (train_feature_extraction, lambda: ["--learning-rate", "0"], "'0' is not a number above 0 and up to 1"),
-    (train_feature_extraction, lambda: ["--finetune", "--precision", "bfloat16"], "bfloat16 is too coarse"),
     (train_feature_extraction, lambda: ["--pretrained-learning-rate", "nan"], "'nan' is not a number above 0"),
     (train_feature_extraction, lambda: ["--resume", "--overwrite"], "choose one of them"),
     (train_feature_extraction, lambda: ["--cache", "x", "--no-cache"], "choose one of them"),

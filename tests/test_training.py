@@ -18,10 +18,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import feature_extraction
 import train_feature_extraction
-from lab import files
+from lab import cpu, files
 from lab.data import gtsrb, tracks
-from lab.network import new_layer, weights
-from lab.training import checkpoints, kept_features, plots, run, steps
+from lab.network import devices, new_layer, weights
+from lab.training import checkpoints, kept_features, options, plots, run, steps
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +272,25 @@ def test_a_difference_from_the_resumed_training_is_named(arguments, difference, 
     assert saved(trained) == before and (trained / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("computer, onednn, notice", [
+    ("this one", None, ""),
+    ("TensorFlow 2.16.1, oneDNN 0, Zen, 2 threads", None, "with TensorFlow 2.16.1, oneDNN 0, Zen, 2 threads, and goes on "),
+    (None, "0", ""),
+    (None, "1", "was trained with an earlier version of the lab, perhaps without oneDNN, and goes on with TensorFlow "),
+])
+def test_a_training_begun_on_another_computer_resumes_with_a_notice(computer, onednn, notice, trained, capsys, monkeypatch):
+    if onednn:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    with run.Run.open(trained, resume=True) as resumed:
+        resumed.state.pop("computer")
+        if computer:
+            resumed.state["computer"] = devices.summary() if computer == "this one" else computer
+        resumed.begin(resumed.state["settings"], 2, 0, resumed.state["data"], resumed.state["weights"])
+        assert resumed.state["computer"] == devices.summary()
+    err = capsys.readouterr().err
+    assert notice in err and err.count("\n") == bool(notice)
+
+
 def test_settings_of_finetuning_may_change_until_it_has_begun(trained):
     state = checkpoints.read(trained)
     state["settings"]["finetune_batch_size"] = 32
@@ -313,6 +332,34 @@ def test_the_record_says_in_which_precision_each_epoch_was_computed(call):
     settings = state["settings"] | {"precision": "float32", "finetune_batch_size": 32}
     training.begin(settings, 1, 4, state["data"], state["weights"], state["class_names"], weights.BUILTIN)
     assert training.stages == ["finetuned"] and training.state["settings"]["precision"] == "bfloat16"
+
+
+def test_finetuning_in_bfloat16_is_refused_where_the_cpu_would_only_emulate_it(call, monkeypatch):
+    for flags, status in (("avx avx2", 2), ("avx avx2 avx512_bf16", 0)):
+        monkeypatch.setattr(cpu, "description", lambda: {"flags": flags})
+        if status:
+            status, out, err = call(train_feature_extraction, "--finetune", "--precision", "bfloat16")
+            assert (status, out) == (2, "") and "needs a CPU with instructions for it" in mistake(err)
+        else:
+            settings = options.settings(options.parse(["--finetune", "--precision", "bfloat16"]))
+            assert settings["finetune_precision"] == settings["precision"] == "bfloat16"
+
+
+def test_finetuning_is_resumed_in_its_own_precision_which_was_float32_before_there_was_a_choice(trained):
+    state = checkpoints.read(trained)
+    state["settings"] |= {"finetune_batch_size": 32, "pretrained_learning_rate": 0.0001}
+    state |= {"stage": "finetuned", "step": 1, "running": [1.0, 1, 32], "epochs": {"frozen": 2, "finetuned": 4}}
+    Path("model").mkdir()
+    files.write_json(Path("model/model.json"), state)
+    state = checkpoints.read("model")
+    for precision in ("float32", "bfloat16"):
+        wanted = checkpoints.new_state(state["settings"] | {"finetune_precision": precision}, 2, 4, state["data"],
+                                       state["weights"])
+        if precision == "float32":
+            checkpoints.check_resumable(state, wanted, "model")
+            continue
+        with pytest.raises(files.BadInput, match="with --precision float32, not bfloat16: resume with --precision float32"):
+            checkpoints.check_resumable(state, wanted, "model")
 
 
 KILLED = {  # where a save is cut off: what is left then, and what the next run makes of it

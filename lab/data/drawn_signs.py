@@ -8,7 +8,6 @@ distribution of brightness, rather than realism. benchmarks/ingredients.py measu
 
 import functools
 import math
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.special import erf
 
-from lab import command_line, files
+from lab import command_line, cpu, files
 from lab.data import gtsrb, sign_templates
 from lab.data.record import Photos
 from lab.progress import progress
@@ -101,7 +100,7 @@ def render(count_per_class, seed):
         features[start:start + _BATCH] = photos[:len(labels) - start]
 
     starts = range(0, len(labels), _BATCH)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cpu.cores()) as threads:
         try:
             for _ in progress(threads.map(render_batch, starts), "Drawing signs", len(starts), "batch"):
                 pass

@@ -39,6 +39,15 @@ def kind():
     return [tf.__version__, f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'by default')}", gpu() or _cpu()]
 
 
+def summary():
+    """`kind` in a few words, a str, with the threads of an operation, on which the last bits of gradients depend."""
+    version, onednn, processor = kind()
+    if not gpu():
+        processor = cpu.description().get("model name", processor)
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cpu.affinity()
+    return f"TensorFlow {version}, {onednn}, {processor}, {threads} threads"
+
+
 def _cpu():
     """The model of the CPU, with its features where Linux lists them: different machines may share a vague model name."""
     known = cpu.description()

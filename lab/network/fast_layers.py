@@ -1,8 +1,8 @@
 """Layers of AlexNet that compute what the plain ones in alexnet.py do, in less time: hand them to `AlexNet` by name.
 
 `strided_conv` is conv1 of photos, `resized_conv` conv1 of signs that have not been resized, and `compiled_lrn` local
-response normalisation where many batches are run. benchmarks/bench.py measures them; tests check that both give the
-same result.
+response normalisation where many batches are run. `trained_lrn` and `trained_fc` are for layers that are trained.
+benchmarks/bench.py measures them; tests check that all give the same results.
 """
 
 import numpy as np
@@ -41,13 +41,76 @@ def _layer(convolve, W, b, dtype, name):
 def compiled_lrn(features, radius, alpha, beta, bias, name="lrn"):
     """What alexnet.lrn computes, in one loop that XLA compiles from these lines: one pass over memory instead of six.
 
+    It computes in float32, whatever the type of the features, which is faster than bfloat16 on CPUs, and closer.
+
     It pays off for many batches: compiling takes a quarter of a second for the first batch of each size.
     """
     with tf.name_scope(name) as scope, tf.xla.experimental.jit_scope():
-        channels = features.shape.as_list()[-1]
-        squares = tf.pad(features * features, [[0, 0], [0, 0], [0, 0], [radius, radius]])
-        sums = sum(squares[..., i:i + channels] for i in range(2 * radius + 1))
-        return tf.multiply(features, power(bias + alpha * sums, -beta), name=scope)
+        x = tf.cast(features, tf.float32)
+        scale = power(_sums(x, radius, alpha, bias), -beta)
+        if features.dtype == tf.float32:
+            return tf.multiply(x, scale, name=scope)
+        return tf.cast(x * scale, features.dtype, name=scope)
+
+
+def _sums(x, radius, alpha, bias):
+    """bias + alpha * (the sum of x^2 over each channel of x, float32 [N, H, W, C], and `radius` channels on each side)."""
+    return bias + alpha * _windows_over_channels(x * x, radius)
+
+
+def _windows_over_channels(x, radius):
+    channels = x.shape.as_list()[-1]
+    padded = tf.pad(x, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+    return sum(padded[..., i:i + channels] for i in range(2 * radius + 1))
+
+
+def trained_lrn(features, radius, alpha, beta, bias, name="lrn"):
+    """What compiled_lrn computes, with its gradient in closed form, in two such loops.
+
+    y = x s^-beta, s = bias + alpha * (the sum of x^2 over the neighbours). By the chain rule the gradient to x is
+    dy s^-beta - 2 alpha beta x (the sum of dy x s^(-beta - 1) over the neighbours): being a neighbour is mutual.
+    """
+    @tf.custom_gradient
+    def normalise(features):
+        def gradient(dy):
+            with tf.xla.experimental.jit_scope():
+                x = tf.cast(features, tf.float32)
+                sums = _sums(x, radius, alpha, bias)
+                shares = tf.cast(dy, tf.float32) * x * power(sums, -beta) / sums
+            with tf.xla.experimental.jit_scope():  # of its own: in one loop, each share would be computed five times
+                x = tf.cast(features, tf.float32)
+                direct = tf.cast(dy, tf.float32) * power(_sums(x, radius, alpha, bias), -beta)
+                return tf.cast(direct - 2 * alpha * beta * x * _windows_over_channels(shares, radius), dy.dtype)
+
+        return compiled_lrn(features, radius, alpha, beta, bias), gradient
+
+    with tf.name_scope(name) as scope:
+        return tf.identity(normalise(features), name=scope)
+
+
+def trained_fc(features, W, b, relu=True, name="fc"):
+    """What alexnet.fc computes, without the copy of W that TensorFlow's matrix product makes in every step, and its gradient.
+
+    For few rows of features, oneDNN's kernels first copy the second factor of a tf.matmul to a layout of their own, by one
+    thread, which takes longer than the product. As the first factor, and in a product of batches, W is read where it is.
+    """
+    product = tf.raw_ops.BatchMatMulV2
+
+    @tf.custom_gradient
+    def multiply(x, weights):
+        y = tf.transpose(product(x=weights[None], y=x[None], adj_x=True, adj_y=True)[0])
+
+        def gradient(dy):
+            return tf.transpose(product(x=weights[None], y=dy[None], adj_y=True)[0]), tf.matmul(x, dy, transpose_a=True)
+
+        return y, gradient
+
+    with tf.name_scope(name) as scope:
+        outputs = multiply(features, tf.convert_to_tensor(variable("weights", W, features.dtype)))
+        biases = variable("biases", b, features.dtype)
+        if not relu:
+            return tf.add(outputs, biases, name=scope)
+        return tf.nn.relu(outputs + biases, name=scope)
 
 
 def power(x, exponent):

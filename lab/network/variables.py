@@ -12,7 +12,7 @@ def variable(name, array, dtype):
     A Python function hands the copy over when the initializer runs. A constant would swell the GraphDef (to 233 MB for
     AlexNet), and without the copy an array that happens to be aligned to 64 bytes would itself become the variable.
     """
-    def initial_value():
+    def initial_value(dtype=dtype):
         with tf.device("/cpu:0"):  # where Python is
             copy = tf.numpy_function(lambda: np.array(array, order="C"), [], tf.float32)
         return tf.cast(tf.ensure_shape(copy, array.shape), dtype)
@@ -26,6 +26,21 @@ def without_python():
         if callable(arguments["initial_value"]):
             arguments["initial_value"] = tf.zeros(arguments["shape"], arguments["dtype"])
         return next_creator(**arguments)
+
+    return tf.variable_creator_scope(create)
+
+
+def in_float32():
+    """A scope in which `variable` makes float32 variables and returns them as tensors of the dtype asked for: for training.
+
+    Adam's steps are often smaller than the distance to the next bfloat16 number, 1/256 of the weight.
+    """
+    def create(next_creator, **arguments):
+        dtype, initial_value = arguments["dtype"], arguments["initial_value"]
+        if dtype is None or tf.as_dtype(dtype) != tf.bfloat16:
+            return next_creator(**arguments)
+        arguments |= {"dtype": tf.float32, "initial_value": lambda: initial_value(tf.float32)}
+        return tf.cast(next_creator(**arguments), dtype)
 
     return tf.variable_creator_scope(create)
 

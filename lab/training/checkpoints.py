@@ -5,6 +5,7 @@ It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-..
     {"format": 3, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
      "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...}, "class_names": ["Stop", ...], "best": null,
      "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "fingerprint": "..."},
+     "computer": "TensorFlow 2.21.0, oneDNN by default, Intel(R) Xeon(R) Processor, 2 threads",
      "history": [{"epoch": 1, "stage": "frozen", "precision": "float32", "training": {...}, "validation": {...}}, ...]}
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3, so a process that is killed at any moment leaves
@@ -12,7 +13,8 @@ a complete one; meanwhile saving.json names both, and the next run deletes what 
 checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" all of AlexNet and its slots too. `step` counts
 the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over that epoch's
 photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state besides
-settings["seed"]: what is random in a step follows from the seed, the epoch and the step.
+settings["seed"]: what is random in a step follows from the seed, the epoch and the step. `computer` (devices.summary) is what
+computed the last epochs; older versions did not write it.
 
 With --keep best, "best" is {"checkpoint": "checkpoint-2", "stage": "frozen", "epoch": 2}, the epoch of the lowest validation
 loss in its stage, whose checkpoint is kept too: the one that answers, while the last one is resumed.
@@ -41,10 +43,10 @@ from lab.network.cuts import CUTS, LAYERS
 FORMAT = 3  # of model.json. One without a format is from before formats were numbered, and has the fields of format 2.
 STAGES = "frozen", "finetuned"
 # Settings that count from the first epoch of finetuning on, and those that may change whenever training resumes.
-FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate", "finetune_from"
+FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate", "finetune_precision", "finetune_from"
 FREE_SETTINGS = ("patience",)
 _BEFORE_FORMAT_3 = {"layer": "fc7", "hidden": [], "dropout": 0.0, "size": 32, "decay": "none", "class_weights": "none",
-                    "keep": "last", "patience": None, "finetune_from": "conv1"}
+                    "keep": "last", "patience": None, "finetune_from": "conv1", "finetune_precision": "float32"}
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
 _RESULTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "mistakes.csv",
             "test-confusion.png", "test-mistakes.png", "test-mistakes.csv")
@@ -87,7 +89,8 @@ def _is_complete(state):
               *(state["epochs"][stage] for stage in STAGES)]
     numbers = [*running, *(epoch[split][key] for epoch in state["history"]
                            for split in ("training", "validation") for key in ("loss", "accuracy"))]
-    names = [settings["split"], settings["precision"], *(state[key]["name"] for key in ("data", "weights"))]
+    names = [settings["split"], settings["precision"], state.get("computer", ""),
+             *(state[key]["name"] for key in ("data", "weights"))]
     size = settings["batch_size" if state["stage"] == "frozen" else "finetune_batch_size"]
     best, class_names = state["best"], state["class_names"]
     return (all(type(count) is int and 0 <= count < 2 ** 53 for count in counts) and size > 0
@@ -199,7 +202,7 @@ def check_resumable(state, wanted, folder):
                 continue  # fc7 is not needed any more
             raise BadInput(f"the frozen epochs in {folder} are computed in {before}: finish them first, with --precision "
                            f"{before} and without --finetune, {advice}")
-        flag = "--" + key.replace("_", "-")
+        flag = "--" + key.replace("_", "-").replace("finetune-precision", "precision")
         before, value = (",".join(map(str, setting)) or "0" if isinstance(setting, list) else setting
                          for setting in (before, value))
         raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: resume with {flag} {before}, {advice}")

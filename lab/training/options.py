@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from lab import command_line, files
+from lab import command_line, cpu, files
 from lab.files import BadInput
 from lab.network.cuts import CUTS, LAYERS
 
@@ -105,8 +105,9 @@ def parse(arguments=None):
     args.only_export = args.export is not None and given <= {"export", "model", "weights", "cache"}
     if args.resume and args.overwrite:
         parser.error("--resume resumes a training and --overwrite replaces it: choose one of them")
-    if args.finetune and args.precision != "float32":
-        parser.error("--finetune trains AlexNet, for which bfloat16 is too coarse: drop --precision")
+    if args.finetune and args.precision == "bfloat16" and not cpu.has_bfloat16():
+        parser.error("--finetune in bfloat16 needs a CPU with instructions for it (avx512_bf16 or amx_bf16 in /proc/cpuinfo), "
+                     "which this one is not known to have, and would be slower than float32: drop --precision")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: choose one of them")
     args.cache = None if args.no_cache else Path(args.cache or Path(args.model).parent / "cache")
@@ -147,7 +148,8 @@ def settings(args):
     names = [*DEFAULTS, "patience", "batch_size", "seed", "learning_rate", "precision"]
     if args.finetune:
         names += ["finetune_batch_size", "pretrained_learning_rate"]
-    return {name: getattr(args, name) for name in names}
+    chosen = {name: getattr(args, name) for name in names}
+    return chosen | {"finetune_precision": args.precision} if args.finetune else chosen
 
 
 def _sizes(text):

@@ -1,6 +1,7 @@
 """A training run in a model folder: what it resumes, its epochs and batches, and what it saves after each epoch."""
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from lab import command_line, files, interrupts
 from lab.files import BadInput
 from lab.interrupts import Interrupted
+from lab.network import devices
 from lab.progress import progress
 from lab.training import checkpoints, evaluation
 
@@ -82,10 +84,20 @@ class Run:
             checkpoints.recognise(self.state, weights_file, weights)
             checkpoints.check_resumable(self.state, wanted, self.folder)
             settings = self.state["settings"] | settings
+            self._mention_other_computer()
             wanted = self.state | {"epochs": wanted["epochs"], "settings": settings, "class_names": class_names}
             if checkpoints.finished(wanted, "frozen"):
                 settings["precision"] = self.state["settings"]["precision"]  # of the frozen layers, which are over
-        self.state = wanted
+        self.state = wanted | {"computer": devices.summary()}
+
+    def _mention_other_computer(self):
+        """Print a notice if the run to resume was computed by something else, whose results have other last bits."""
+        before, now = self.state.get("computer"), devices.summary()
+        if before is None and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1":  # which the lab set later than it named computers
+            before = "an earlier version of the lab, perhaps without oneDNN"
+        if before and before != now:
+            files.notice(f"{self.folder} was trained with {before}, and goes on with {now}: the result will not be "
+                         "bit-identical to that of an uninterrupted training.")
 
     @property
     def stages(self):
@@ -192,7 +204,7 @@ class Epoch:
         loss, correct, photos = state["running"]
         state["history"].append({
             "epoch": self.number, "stage": state["stage"],
-            "precision": state["settings"]["precision"] if state["stage"] == "frozen" else "float32",
+            "precision": state["settings"]["precision" if state["stage"] == "frozen" else "finetune_precision"],
             "training": {"loss": loss / photos, "accuracy": correct / photos},
             "validation": validation})
         state |= {"step": 0, "running": [0.0, 0, 0]}

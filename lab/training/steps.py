@@ -64,10 +64,10 @@ class Steps:
 
 
 def dropout(features, rate, seed, name="dropout"):
-    """Each number in `features`, float32, set to 0 with probability `rate`, else divided by 1 - rate.
+    """Each number in `features`, float32 or bfloat16, set to 0 with probability `rate`, else divided by 1 - rate.
 
     rate: float32 tensor []. seed: int tensor [2]; the same seed drops the same numbers in every run.
     """
     with tf.name_scope(name) as scope:
         kept = tf.random.stateless_uniform(tf.shape(features), seed) >= rate
-        return tf.multiply(features, tf.cast(kept, tf.float32) / (1 - rate), name=scope)
+        return tf.multiply(features, tf.cast(tf.cast(kept, tf.float32) / (1 - rate), features.dtype), name=scope)

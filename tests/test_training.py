@@ -145,7 +145,7 @@ def test_a_model_folder_of_an_earlier_version_works_with_its_weights_file_and_th
     assert "sha256" in json.loads(manifest.read_text())["weights"]  # nothing was to be saved
     assert call(train_feature_extraction, "--epochs", 3, "--resume")[0] == 0
     now = json.loads(manifest.read_text())
-    assert (now["format"], now["weights"]) == (3, state["weights"]) and len(saved()[1]) == 3
+    assert (now["format"], now["weights"]) == (checkpoints.FORMAT, state["weights"]) and len(saved()[1]) == 3
 
 
 def test_a_model_folder_of_an_earlier_version_is_refused_with_another_weights_file(call, trained):
@@ -161,7 +161,7 @@ def test_a_model_folder_of_an_earlier_version_is_refused_with_another_weights_fi
 
 def test_a_model_folder_of_a_later_version_is_refused(call, trained):
     shutil.copytree(trained, "model")
-    files.write_json(Path("model/model.json"), checkpoints.read("model") | {"format": 4})
+    files.write_json(Path("model/model.json"), checkpoints.read("model") | {"format": checkpoints.FORMAT + 1})
     assert "was written by a later version of the lab" in mistake(call(feature_extraction)[2])
 
 

@@ -2,7 +2,7 @@
 
 It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-...`, and `model.json`, which names it:
 
-    {"format": 3, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
+    {"format": 4, "checkpoint": "checkpoint-3", "stage": "frozen", "step": 0, "running": [0.0, 0, 0],
      "epochs": {"frozen": 10, "finetuned": 0}, "settings": {"split": "random", ...}, "class_names": ["Stop", ...], "best": null,
      "data": {...}, "weights": {"name": "bvlc-alexnet.npy", "fingerprint": "..."},
      "computer": "TensorFlow 2.21.0, oneDNN by default, Intel(R) Xeon(R) Processor, 2 threads",
@@ -10,7 +10,7 @@ It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-..
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3, so a process that is killed at any moment leaves
 a complete one; meanwhile saving.json names both, and the next run deletes what a killed one has left. In the stage "frozen" a
-checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" all of AlexNet and its slots too. `step` counts
+checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" AlexNet's trained layers and their slots too. `step` counts
 the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over that epoch's
 photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state besides
 settings["seed"]: what is random in a step follows from the seed, the epoch and the step. `computer` (devices.summary) is what
@@ -19,9 +19,8 @@ computed the last epochs; older versions did not write it.
 With --keep best, "best" is {"checkpoint": "checkpoint-2", "stage": "frozen", "epoch": 2}, the epoch of the lowest validation
 loss in its stage, whose checkpoint is kept too: the one that answers, while the last one is resumed.
 
-Up to format 2, there were fewer settings, and no other classes than GTSRB's. In "weights" the SHA-256 of
-their file was under "sha256" in place of the fingerprint. Such a model works with that very file, and its next save is of
-format 3.
+Up to format 3, there were fewer settings, and no other classes than GTSRB's. Up to format 2, "weights" had the SHA-256 of
+their file under "sha256" in place of the fingerprint: such a model works with that very file.
 """
 
 import contextlib
@@ -40,12 +39,12 @@ from lab.files import BadInput
 from lab.network import new_layer, variables, weights
 from lab.network.cuts import CUTS, LAYERS
 
-FORMAT = 3  # of model.json. One without a format is from before formats were numbered, and has the fields of format 2.
+FORMAT = 4  # of model.json. One without a format is from before formats were numbered, and has the fields of format 2.
 STAGES = "frozen", "finetuned"
 # Settings that count from the first epoch of finetuning on, and those that may change whenever training resumes.
 FINETUNING_SETTINGS = "finetune_batch_size", "pretrained_learning_rate", "finetune_precision", "finetune_from"
 FREE_SETTINGS = ("patience",)
-_BEFORE_FORMAT_3 = {"layer": "fc7", "hidden": [], "dropout": 0.0, "size": 32, "decay": "none", "class_weights": "none",
+_BEFORE_FORMAT_4 = {"layer": "fc7", "hidden": [], "dropout": 0.0, "size": 32, "decay": "none", "class_weights": "none",
                     "keep": "last", "patience": None, "finetune_from": "conv1", "finetune_precision": "float32"}
 # What a finished training leaves beside the checkpoint; out of date as soon as the model changes.
 _RESULTS = ("metrics.json", "history.png", "confusion.png", "mistakes.png", "mistakes.csv",
@@ -68,8 +67,8 @@ def read(folder):
         state = json.loads(manifest.read_text(encoding="utf-8"))
         if state.setdefault("format", 1) > FORMAT:
             raise BadInput(f"{manifest} was written by a later version of the lab: use that version, or another --model")
-        if state["format"] < 3:
-            state["settings"] = _BEFORE_FORMAT_3 | state["settings"]
+        if state["format"] < 4:
+            state["settings"] = _BEFORE_FORMAT_4 | state["settings"]
             state |= {"class_names": names.sign_names(), "best": None}
         if not _is_complete(state):
             raise ValueError
@@ -327,7 +326,7 @@ def restore(session, folder, state, learned=None):
     checkpoint = str(Path(folder) / held["checkpoint"])
     try:
         reader = tf.train.load_checkpoint(checkpoint)
-        names = [name if reader.has_tensor(name := variable.op.name) else name.replace("head/", "signs/")  # before format 3
+        names = [name if reader.has_tensor(name := variable.op.name) else name.replace("head/", "signs/")  # before format 4
                  for variable in changed]
         arrays = [(variable, reader.get_tensor(name).astype(variable.dtype.as_numpy_dtype))
                   for variable, name in zip(changed, names)]  # all from one checkpoint, before any is assigned

@@ -10,11 +10,11 @@ It holds a TensorFlow checkpoint, `checkpoint-3.index` and `checkpoint-3.data-..
 
 The next save writes checkpoint-4, then model.json, then deletes checkpoint-3, so a process that is killed at any moment leaves
 a complete one; meanwhile saving.json names both, and the next run deletes what a killed one has left. In the stage "frozen" a
-checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" AlexNet's trained layers and their slots too. `step` counts
-the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over that epoch's
-photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state besides
-settings["seed"]: what is random in a step follows from the seed, the epoch and the step. `computer` (devices.summary) is what
-computed the last epochs; older versions did not write it.
+checkpoint holds the new layer and Adam's slots for it, in the stage "finetuned" AlexNet's trained layers and their slots too.
+`step` counts the finished steps of an interrupted epoch, and `running` is the loss and the number of right answers, summed over
+that epoch's photos so far, and the number of those photos. `epochs` is how many were asked for. There is no random state
+besides settings["seed"]: what is random in a step follows from the seed, the epoch and the step. `computer` (devices.summary)
+is what computed the last epochs; older versions did not write it.
 
 With --keep best, "best" is {"checkpoint": "checkpoint-2", "stage": "frozen", "epoch": 2}, the epoch of the lowest validation
 loss in its stage, whose checkpoint is kept too: the one that answers, while the last one is resumed.

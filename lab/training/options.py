@@ -52,7 +52,7 @@ def parse(arguments=None):
 
     group = parser.add_argument_group("finetuning, the lab's second method")
     group.add_argument("--finetune", action="store_true",
-                       help="after the frozen epochs train all of AlexNet too, end to end: slow, and far better")
+                       help="after the frozen epochs train all of AlexNet too, end to end: slow, and not always better")
     group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
                        help="number of passes over the training photos while finetuning (default: 4)")
     group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), default=32, metavar="N",

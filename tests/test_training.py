@@ -285,7 +285,8 @@ def test_a_training_begun_on_another_computer_resumes_with_a_notice(computer, on
         resumed.state.pop("computer")
         if computer:
             resumed.state["computer"] = devices.summary() if computer == "this one" else computer
-        resumed.begin(resumed.state["settings"], 2, 0, resumed.state["data"], resumed.state["weights"])
+        resumed.begin(resumed.state["settings"], 2, 0, resumed.state["data"], resumed.state["weights"],
+                      resumed.state["class_names"], weights.BUILTIN)
         assert resumed.state["computer"] == devices.summary()
     err = capsys.readouterr().err
     assert notice in err and err.count("\n") == bool(notice)
@@ -348,13 +349,13 @@ def test_finetuning_in_bfloat16_is_refused_where_the_cpu_would_only_emulate_it(c
 def test_finetuning_is_resumed_in_its_own_precision_which_was_float32_before_there_was_a_choice(trained):
     state = checkpoints.read(trained)
     state["settings"] |= {"finetune_batch_size": 32, "pretrained_learning_rate": 0.0001}
-    state |= {"stage": "finetuned", "step": 1, "running": [1.0, 1, 32], "epochs": {"frozen": 2, "finetuned": 4}}
+    state |= {"format": 3, "stage": "finetuned", "step": 1, "running": [1.0, 1, 32], "epochs": {"frozen": 2, "finetuned": 4}}
     Path("model").mkdir()
     files.write_json(Path("model/model.json"), state)
     state = checkpoints.read("model")
     for precision in ("float32", "bfloat16"):
         wanted = checkpoints.new_state(state["settings"] | {"finetune_precision": precision}, 2, 4, state["data"],
-                                       state["weights"])
+                                       state["weights"], state["class_names"])
         if precision == "float32":
             checkpoints.check_resumable(state, wanted, "model")
             continue

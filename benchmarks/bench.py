@@ -7,6 +7,8 @@ One run measures everything several times, in turn: where a machine's speed drif
 The parts, which can be chosen:
 
     engines  images per second through the network, by engine, precision and batch, after a check that all engines agree
+    onednn   the lab's images per second with TensorFlow's oneDNN kernels on and off
+    train    milliseconds of a finetuning step, by engine and precision, after a check that all compute the same losses
     start    seconds and memory of a whole process that names one photo
     lab      training on 39,209 photos: extraction and ten epochs, against ten epochs that send every photo through AlexNet
     growth   extraction for 5,000, 20,000 and 80,000 photos: seconds and memory
@@ -27,10 +29,13 @@ os.environ["LAB_OFFLINE"] = "1"
 HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE))
 
-PARTS = "engines", "start", "lab", "growth"
+PARTS = "engines", "onednn", "train", "start", "lab", "growth"
+QUICK = "engines", "onednn", "train", "start"
 ENGINES = {"the lab's graph": "lab", "ours": "ours", "OpenVINO, latency": "openvino_latency",
-           "OpenVINO, throughput": "openvino_throughput", "ONNX Runtime": "onnx_runtime", "PyTorch": "pytorch"}
+           "OpenVINO, throughput": "openvino_throughput", "ONNX Runtime": "onnx_runtime", "PyTorch": "pytorch",
+           "LiteRT, XNNPACK": "litert"}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}  # relative L2 distance from the lab's graph
+FORWARD = 1.49e9  # floating-point operations of AlexNet from a resized sign to fc7: two for each product
 GTSRB = 39_209  # photos in train.p
 TRAINING = 26_270  # photos that the lab trains on; it validates on the rest
 
@@ -41,8 +46,12 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="repetitions of each measurement (default: 5)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 256], metavar="N",
                         help="batch sizes of the engines part (default: 1 32 128 256)")
+    parser.add_argument("--quick", action="store_true",
+                        help=f"two repetitions of the parts {', '.join(QUICK)} with batches of 1 and 128: under 6 minutes")
     parser.add_argument("--json", default="bench.json", metavar="FILE", help="where to write the figures (default: bench.json)")
     args = parser.parse_args()
+    if args.quick:
+        args.parts, args.repetitions, args.batches = args.parts or QUICK, 2, [1, 128]
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
@@ -52,13 +61,13 @@ def main():
         import engines  # noqa: F401
 
     results = {"machine": machine(), "command": " ".join(["benchmarks/bench.py", *sys.argv[1:]])}
-    print(results["machine"]["cpu"], "with", results["machine"]["cores"], "cores", flush=True)
+    print("{cpu} with {cores} cores ({kind}), load {load:.1f}".format(**results["machine"]), flush=True)
     args.precisions = ["float32", "bfloat16"] if results["machine"]["bfloat16"] else ["float32"]
     if not results["machine"]["bfloat16"]:
         print("This CPU has no bfloat16 instructions and would only emulate them: only float32 is measured.", flush=True)
     for part in args.parts or PARTS:
         print(f"\n== {part}", flush=True)
-        results[part] = {"engines": engines_part, "start": start_part, "lab": lab_part, "growth": growth_part}[part](args)
+        results[part] = globals()[f"{part}_part"](args)
         files.write_json(args.json, results)
 
 
@@ -69,14 +78,16 @@ def machine():
     from lab import cpu
 
     described = cpu.description()
-    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(described["flags"].split())
+    bfloat16 = {"avx512_bf16", "amx_bf16"} & cpu.flags()
+    features = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in cpu.flags()]
     packages = {}
-    for name in ("tensorflow", "onnxruntime", "openvino", "torch"):
+    for name in ("tensorflow", "onnxruntime", "openvino", "torch", "ai-edge-litert"):
         try:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    return {"cpu": described["model name"], "cores": os.cpu_count(), "bfloat16": sorted(bfloat16), "packages": packages}
+    return {"cpu": described["model name"], "cores": cpu.cores(), "kind": ", ".join(features),
+            "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d"), "bfloat16": sorted(bfloat16), "packages": packages}
 
 
 def engines_part(args):
@@ -120,6 +131,75 @@ def engines_part(args):
                     rows.append(row)
                     print(f"  {name:22} {row['images_per_second']:7.1f} images/s"
                           + (f"   ours is {ratio:.2f} times as fast" if ratio and name != "ours" else ""), flush=True)
+    return rows
+
+
+def onednn_part(args):
+    """{kind: {"on", "off": images per second (median), "ratio": on to off (median)}} at batch 128, in processes in turn."""
+    code = ("import sys; sys.path[:0] = sys.argv[1:3]; import bench, engines, json, numpy\nfrom lab.network import weights\n"
+            "rates = {}\nfor kind, edge in engines.EDGE.items():\n"
+            "    images = bench.smooth(numpy.random.default_rng(0), 128, edge)\n"
+            "    run = engines.ours(kind, weights.load('builtin'), 'float32', 128)\n    run(images)\n"
+            "    rates[kind] = 128 / min(bench.timed(lambda: run(images)) for _ in range(3))\nprint(json.dumps(rates))")
+    turns = {"on": [], "off": []}
+    for _ in range(args.repetitions):
+        for switch in turns:
+            output = subprocess.check_output([sys.executable, "-c", code, str(HERE), str(HERE / "benchmarks")], text=True,
+                                             env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(switch == "on"))})
+            turns[switch].append(json.loads(output))
+    results = {}
+    for kind in turns["on"][0]:
+        on, off = ([turn[kind] for turn in turns[switch]] for switch in ("on", "off"))
+        results[kind] = {"on": statistics.median(on), "off": statistics.median(off),
+                         "ratio": statistics.median(a / b for a, b in zip(on, off))}
+        print("  {kind}: {on:.0f} images/s with oneDNN, {off:.0f} without: {ratio:.2f} times as fast".format(kind=kind,
+              **results[kind]), flush=True)
+    return results
+
+
+def train_part(args):
+    """[{precision, engine, milliseconds, cpu_milliseconds, ratio (of its time to ours)}, ...] for a step of 32 signs.
+
+    All three must have the losses of the plain layers in float32 in the first two steps, the second after Adam has changed
+    all weights. The limit: three times the forward arithmetic at the rate of a product of two matrices.
+    """
+    import engines
+    import numpy as np
+
+    from lab.network import weights
+
+    parameters, rows = weights.load("builtin"), []
+    features, labels = photos(32)
+    start = engines.train_plain(parameters, "float32", 32)
+    reference = [start(features, labels) for _ in range(2)]
+    del start
+    for precision in args.precisions:
+        trainers = {}
+        for name, function in engines.TRAINERS.items():
+            try:
+                trainers[name] = function(parameters, precision, 32)
+            except ImportError:
+                continue
+            for step, tolerance in enumerate((1e-4, 1e-3) if precision == "float32" else (0.05, 0.2)):
+                distance = np.abs(trainers[name](features, labels) - reference[step]).mean()
+                if not distance < tolerance:
+                    sys.exit(f"{name} has other losses in step {step} in {precision}: {distance:.1e}")
+        limit, operations = engines.matrix_product(precision)
+        seconds = {name: [] for name in [*trainers, "limit"]}
+        for _ in range(2 * args.repetitions + 1):
+            for name, run in trainers.items():
+                cpu_start = time.process_time()
+                seconds[name].append((timed(lambda: run(features, labels)), time.process_time() - cpu_start))
+            seconds["limit"].append((timed(limit) / operations * 3 * 32 * FORWARD, 0))
+        best = 1000 * statistics.median(wall for wall, _ in seconds.pop("limit"))
+        print(f"\na step of 32 signs in {precision}; the limit: {best:.0f} ms")
+        for name in trainers:
+            wall, cpu_seconds = (1000 * statistics.median(column) for column in zip(*seconds[name]))
+            ratio = statistics.median(theirs / our for (theirs, _), (our, _) in zip(seconds[name], seconds["ours"]))
+            rows.append({"precision": precision, "engine": name, "milliseconds": wall, "cpu_milliseconds": cpu_seconds,
+                         "ratio": ratio, "limit_milliseconds": best})
+            print(f"  {name:14} {wall:6.0f} ms, {cpu_seconds:6.0f} of CPU time"
+                  + (f"   ours is {ratio:.2f} times as fast" if name != "ours" else ""), flush=True)
     return rows
 
 

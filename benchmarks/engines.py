@@ -5,20 +5,25 @@ Every engine is a function (kind, weights, precision, batch) that returns a func
     kind "signs": uint8 [batch, 32, 32, 3] to fc7, float32 [batch, 4096], with the resize to 227x227 in the network
     kind "photos": uint8 [batch, 227, 227, 3] to probabilities, float32 [batch, 1000]
 
+TRAINERS are functions (weights, precision, batch) that return a function from signs, uint8 [batch, 32, 32, 3], and labels,
+int64 [batch], to the losses before the training step that it takes, float32 [batch]: all of AlexNet, with Adam.
+
 weights are those of weights.load, and precision is "float32" or "bfloat16". An engine raises ImportError if its package is
 not installed, and NotImplementedError for arguments that it does not support.
 """
-
-import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import alexnet
-from lab.network import fast_layers, preprocessing, variables
+from lab import cpu
+from lab.network import fast_layers, new_layer, preprocessing, variables
+from lab.training.finetuning import Finetuning
 
 EDGE = {"signs": 32, "photos": 227}
-THREADS = os.cpu_count()
+THREADS = cpu.cores()
+PACE = 0.0001  # Adam's learning rate
+NEW_LAYER = np.random.default_rng(0).normal(0, 0.01, (4096, 43)).astype(np.float32)
 # stride, padding, groups
 CONVOLUTIONS = {"conv1": (4, 4, 1), "conv2": (1, 2, 2), "conv3": (1, 1, 1), "conv4": (1, 1, 2), "conv5": (1, 1, 2)}
 NORMALISED, POOLED = ("conv1", "conv2"), ("conv1", "conv2", "conv5")
@@ -146,6 +151,109 @@ def pytorch(kind, weights, precision, batch):
         return layer.float().numpy()
 
     return run
+
+
+def litert(kind, weights, precision, batch):
+    """LiteRT, TensorFlow Lite's successor, with XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    if precision != "float32":
+        raise NotImplementedError
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, [batch, EDGE[kind], EDGE[kind], 3])
+        features = preprocessing.subtract_mean(images)
+        if kind == "signs":
+            features = tf.image.resize_images(features, (227, 227))
+        answers = alexnet.AlexNet(features, kind == "signs", weights)
+        session.run(tf.global_variables_initializer())
+        converter = tf.lite.TFLiteConverter.from_session(session, [images], [answers])
+        interpreter = Interpreter(model_content=converter.convert(), num_threads=THREADS)
+    interpreter.allocate_tensors()
+    inputs, outputs = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(images):
+        interpreter.set_tensor(inputs, images.astype(np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(outputs)
+
+    return run
+
+
+def train_ours(weights, precision, batch):
+    """The lab's finetuning today."""
+    return _finetuning(weights, precision, norm=fast_layers.trained_lrn, fc=fast_layers.trained_fc)
+
+
+def train_plain(weights, precision, batch):
+    """The same with TensorFlow's gradients of the plain layers, as before there were trained_lrn and trained_fc."""
+    return _finetuning(weights, precision)
+
+
+def _finetuning(weights, precision, **layers):
+    with tf.Graph().as_default():
+        images, labels = tf.placeholder(tf.uint8, [None, 32, 32, 3]), tf.placeholder(tf.int64, [None])
+        with variables.in_float32():
+            fc7 = alexnet.AlexNet(tf.cast(preprocessing.subtract_mean(images), precision), True, weights,
+                                  conv1=fast_layers.resized_conv, **layers)
+        logits = new_layer.build(fc7, NEW_LAYER.shape[1])
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        step = Finetuning(PACE, PACE, 0).minimize(tf.reduce_mean(losses))
+        session = tf.Session()
+        session.run(tf.global_variables_initializer())
+        variables.assign(session, new_layer.variables()[0], NEW_LAYER)
+    run = session.make_callable([losses, step], [images, labels])
+    return lambda images, labels: run(images, labels)[0]
+
+
+def train_pytorch(weights, precision, batch):
+    """PyTorch, channels last, LRN's sums as a convolution, which is faster than its own LRN, and Adam in one pass."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(THREADS)
+    parameters = {name: [torch.tensor(array) for array in pair] for name, pair in _channels_first(weights).items()
+                  if name != "fc8"}
+    for name in CONVOLUTIONS:
+        parameters[name][0] = parameters[name][0].contiguous(memory_format=torch.channels_last)
+    parameters["signs"] = [torch.tensor(NEW_LAYER.T.copy()), torch.zeros(len(NEW_LAYER.T))]
+    learned = [tensor.requires_grad_() for pair in parameters.values() for tensor in pair]
+    slots = [[torch.zeros_like(tensor) for tensor in learned] for _ in range(2)]
+    steps = [torch.zeros(()) for _ in learned]
+    resize = torch.from_numpy(resize_matrix())
+    neighbours = {C: torch.ones(C, C).triu(-2).tril(2)[:, :, None, None] for C in (96, 256)}
+
+    def network(images):
+        layer = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)
+        layer = resize @ (layer - layer.mean(dim=(1, 2, 3), keepdim=True)) @ resize.T
+        layer = layer.contiguous(memory_format=torch.channels_last)
+        for name, (stride, padding, groups) in CONVOLUTIONS.items():
+            layer = functional.conv2d(layer, *parameters[name], stride, padding, groups=groups).relu_()
+            if name in NORMALISED:
+                sums = functional.conv2d(layer * layer, neighbours[layer.shape[1]])
+                layer = layer * (1 + 2e-5 * sums) ** -0.75
+            if name in POOLED:
+                layer = functional.max_pool2d(layer, 3, 2)
+        layer = layer.flatten(1)
+        for name in ("fc6", "fc7"):
+            layer = functional.linear(layer, *parameters[name]).relu_()
+        return functional.linear(layer, *parameters["signs"]).float()
+
+    def run(images, labels):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            losses = functional.cross_entropy(network(images), torch.from_numpy(labels), reduction="none")
+        gradients = torch.autograd.grad(losses.mean(), learned)
+        for count in steps:
+            count += 1
+        # torch.optim.Adam(fused=True) calls this; importing torch.optim crashes in a process with TensorFlow 2.21.
+        with torch.no_grad():
+            torch._fused_adam_(learned, gradients, *slots, [], steps, lr=PACE, beta1=0.9, beta2=0.999, eps=1e-8,
+                               weight_decay=0.0, amsgrad=False, maximize=False)
+        return losses.detach().numpy()
+
+    return run
+
+
+TRAINERS = {"ours": train_ours, "plain layers": train_plain, "PyTorch": train_pytorch}
 
 
 def matrix_product(precision):

@@ -50,7 +50,7 @@ def main(arguments=None):
         identity = weights.identity(weights_file, alexnet_weights)
         run.begin(options.settings(args) | {"size": size, "split": split}, args.epochs,
                   args.finetune_epochs if args.finetune else 0,
-                  splits.identity(data, data_path, training if split == "given" else None), identity, class_names, weights_file)
+                  splits.identity(data, data_path, split, training), identity, class_names, weights_file)
 
         answers = {}
         for stage in run.stages:  # "frozen" is feature extraction; with --finetune, "finetuned" comes after it
@@ -69,7 +69,7 @@ def main(arguments=None):
                                   norm=lrn if devices.gpu() else compiled_lrn)
                     fc7 = tf.stop_gradient(new_layer.as_kept(fc7, args.layer))  # or fc6, or pool5
                     unchanging, kept = fc7, args.layer
-                else:  # the gradient reaches every layer; trained_lrn and trained_fc are lrn and fc with faster gradients
+                else:  # the gradient reaches all layers from --finetune-from on; those of trained_lrn and trained_fc are faster
                     with variables.in_float32():
                         fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
                                       norm=lrn if devices.gpu() else trained_lrn, fc=trained_fc, dropout=steps.dropout)

@@ -62,10 +62,12 @@ def _digests(features):
     return [hashlib.sha256(photo).digest() for photo in features] if isinstance(features, np.ndarray) else features.digests
 
 
-def identity(data, path, training=None):
+def identity(data, path, split="random", training=None):
     """A fingerprint of `data`, Photos read from `path` (None for drawn signs): {"name", "sha256"}.
 
-    training: int64 [N], the rows to train on if the photos do not determine them, as with a given split.
+    split, training: how the photos were split, and int64 [N], the rows to train on. These count where the photos in memory do
+        not determine them: for a given split, and for photos in files, whose near copies another version of Pillow may find
+        elsewhere.
     """
     digest = hashlib.sha256()
     if isinstance(data.features, np.ndarray):
@@ -75,7 +77,7 @@ def identity(data, path, training=None):
     digest.update(data.labels)
     if data.tracks is not None:  # they determine the split by tracks
         digest.update(data.tracks)
-    if training is not None:
+    if training is not None and (split == "given" or not isinstance(data.features, np.ndarray)):
         digest.update(training)
     return {"name": path.name if path else "builtin", "sha256": digest.hexdigest()}
 

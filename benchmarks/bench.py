@@ -47,7 +47,8 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 256], metavar="N",
                         help="batch sizes of the engines part (default: 1 32 128 256)")
     parser.add_argument("--quick", action="store_true",
-                        help=f"the parts {', '.join(QUICK)} with two repetitions, batches of 1 and 128, and the faster engines: under 6 minutes")
+                        help=f"only {', '.join(QUICK)}, with two repetitions, batches of 1 and 128, and without the slowest "
+                             "engines: under 6 minutes")
     parser.add_argument("--json", default="bench.json", metavar="FILE", help="where to write the figures (default: bench.json)")
     args = parser.parse_args()
     if args.quick:

@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE))
 
 PARTS = "engines", "onednn", "train", "start", "lab", "growth"
-QUICK = "engines", "onednn", "train", "start"
+QUICK = "engines", "onednn", "train"
 ENGINES = {"the lab's graph": "lab", "ours": "ours", "OpenVINO, latency": "openvino_latency",
            "OpenVINO, throughput": "openvino_throughput", "ONNX Runtime": "onnx_runtime", "PyTorch": "pytorch",
            "LiteRT, XNNPACK": "litert"}
@@ -47,7 +47,8 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 256], metavar="N",
                         help="batch sizes of the engines part (default: 1 32 128 256)")
     parser.add_argument("--quick", action="store_true",
-                        help=f"two repetitions of the parts {', '.join(QUICK)} with batches of 1 and 128: under 6 minutes")
+                        help=f"only {', '.join(QUICK)}, with two repetitions, batches of 1 and 128, and without the slowest "
+                             "engines: under 6 minutes")
     parser.add_argument("--json", default="bench.json", metavar="FILE", help="where to write the figures (default: bench.json)")
     args = parser.parse_args()
     if args.quick:
@@ -102,10 +103,14 @@ def engines_part(args):
         for precision in args.precisions:
             limit, operations = engines.matrix_product(precision)
             for batch in args.batches:
+                if args.quick and (precision, batch) == ("bfloat16", 1):
+                    continue
                 images = smooth(random, batch, engines.EDGE[kind])
                 reference = engines.lab(kind, parameters, "float32", batch)(images)
                 functions = {}
                 for name, function in ENGINES.items():
+                    if args.quick and name in ("the lab's graph", "ONNX Runtime", "PyTorch"):  # the slowest
+                        continue
                     try:
                         run = getattr(engines, function)(kind, parameters, precision, batch)
                         answers = run(images)
@@ -115,7 +120,7 @@ def engines_part(args):
                     if not distance < TOLERANCE[precision]:
                         sys.exit(f"{name} disagrees with the lab on {kind} in {precision}: relative distance {distance:.1e}")
                     functions[name] = run
-                calls = max(1, 64 // batch)
+                calls = max(1, (16 if args.quick else 64) // batch)
                 seconds = {name: [] for name in [*functions, "limit"]}
                 for _ in range(args.repetitions):
                     for name, run in functions.items():
@@ -144,8 +149,9 @@ def onednn_part(args):
     turns = {"on": [], "off": []}
     for _ in range(args.repetitions):
         for switch in turns:
-            output = subprocess.check_output([sys.executable, "-c", code, str(HERE), str(HERE / "benchmarks")], text=True,
-                                             env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(switch == "on"))})
+            environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(switch == "on"))}
+            output = subprocess.check_output([sys.executable, "-c", code, str(HERE), str(HERE / "benchmarks")],
+                                             env=environment, stderr=subprocess.DEVNULL, text=True)
             turns[switch].append(json.loads(output))
     results = {}
     for kind in turns["on"][0]:

@@ -192,7 +192,7 @@ def _choose():
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else TensorFlow takes all memory of a GPU, needed or not
     flags = cpu.flags()
     if "avx2" in flags and not _ONEDNN_BY_DEFAULT & flags:
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # 1.5 times as fast there: docs/speed.md
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster there: docs/speed.md
     if (cores := cpu.cores()) < cpu.affinity():  # which is what TensorFlow goes by
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores))
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(cores))

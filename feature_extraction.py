@@ -3,16 +3,17 @@
 import time
 
 from lab import command_line, files
+from lab.files import BadInput
 
 
 def main(arguments=None):
-    parser = command_line.parser("Name traffic signs with AlexNet's features and a layer of 43 classes on top of them.",
-                                 photos="a stop sign and road works from images/")
+    parser = command_line.parser("Name traffic signs, or whatever the layer in --model was trained on, with AlexNet's features "
+                                 "and that layer on top of them.", photos="a stop sign and road works from images/")
     parser.add_argument("--model", default="model", metavar="DIR",
                         help="the folder with the layer that train_feature_extraction.py has trained (default: model); "
                              "without one the layer is fresh, as on this page of the lab, and guesses")
     parser.add_argument("--plot", type=command_line.png, metavar="PNG",
-                        help="also draw each photo with its five most probable signs into this picture")
+                        help="also draw each photo with its five most probable classes into this picture")
     args = parser.parse_args(arguments)
 
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
@@ -31,6 +32,9 @@ def main(arguments=None):
     trained = checkpoints.read(args.model)
     settings = trained["settings"] if trained else {"layer": "fc7", "hidden": [], "size": 32}
     class_names, size = trained["class_names"] if trained else names.sign_names(), settings["size"]
+    if not args.photos and class_names != names.sign_names():
+        raise BadInput(f"the layer in {args.model} was not trained on traffic signs, which the lab's own photos show: name "
+                       "photos of yours")
     batches = photos.batches(paths, photos.read_sign if size == 32 else photos.read_imagenet, inference.BATCH)
     weights_file = fetch.weights_file(args.weights, trained=trained and trained["weights"])
     alexnet_weights = weights.load(weights_file)

@@ -1,6 +1,7 @@
 """The lab's last page: train a new layer on frozen fc7 features; with --finetune, then train all of AlexNet."""
 
 from lab import command_line
+from lab.files import BadInput
 from lab.training import options
 
 
@@ -23,7 +24,9 @@ def main(arguments=None):
 
     devices.announce()
 
-    if args.only_export and (trained := checkpoints.read(args.model)):
+    if args.only_export and (trained := checkpoints.read(args.model)) is None and args.model != "model":
+        raise BadInput(f"{args.model} holds no trained layer to export: check the name, or train one there first")
+    if args.only_export and trained:
         weights_file = fetch.weights_file(args.weights, trained=trained["weights"])
         alexnet_weights = weights.load(weights_file)
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -18,6 +19,9 @@ DISK_FULL = errno.ENOSPC, errno.EDQUOT
 # Beside names that begin with a dot: of macOS, Windows, the network drives of Synology and QNAP, Linux and Python
 _JUNK = {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir",
          "@recycle", "#recycle", "lost+found", "__pycache__"}
+
+# In a model folder, in one of kept features, and in an export
+_WRITTEN = re.compile(r"model\.json|training\.lock|saved_model\.pb|(kept-\w+|photos)-[0-9a-f]{16}\.np[yz]")
 
 _PAUSES = 0.1, 0.4, 1.5  # seconds before reading is tried again after an error of the disk
 # What reading fails with because of the file's name, its permissions or, for the last two, nonsense in it that was taken for a
@@ -133,6 +137,11 @@ def _persistently(call, path):
                 raise DiskError(f"{path} cannot be read: {error.strerror} (an error of the disk or the network drive, not of "
                                 "the file): run this again once that works") from error
         time.sleep(pause)
+
+
+def written_by_the_lab(names):
+    """Whether a folder that holds `names` (of files) is a model folder, one of kept features, or an export."""
+    return any(_WRITTEN.fullmatch(name) for name in names)
 
 
 def is_junk(name):

@@ -402,7 +402,7 @@ def test_near_copies_stay_on_one_side_with_a_notice(capsys):
             image.save(f"photos/a/copy {copy} of {number}.jpg", quality=90 - 10 * copy)
     data = class_folders.load("photos")
     training, validation = class_folders.split(data)
-    assert "12 of 33 photos" in capsys.readouterr().err
+    assert "12 photos of 33" in capsys.readouterr().err
     trained, held_out = ({data.features.paths[row].stem.split(" of ")[-1] for row in rows if data.labels[row] == 0}
                          for rows in (training, validation))
     assert trained.isdisjoint(held_out) and len(trained | held_out) == 12

@@ -69,7 +69,7 @@ def test_a_validation_folder_is_validated_on_unless_another_split_is_asked_for(c
     capsys.readouterr()
     data, training, validation, how = dataset.split(alone, "random", "photos")
     assert data is alone and how == "random" and (len(training), len(validation)) == (8, 4)
-    assert "the validation folder of photos is there and not used" in capsys.readouterr().err
+    assert "validation folder of photos is there and not used" in capsys.readouterr().err
 
 
 def test_without_a_validation_folder_each_class_is_split():

@@ -294,3 +294,27 @@ def test_a_training_on_a_folder_is_resumed_on_the_same_photos_only(call):
     Path("photos/a/0.png").unlink()
     status, out, err = call(train_feature_extraction, "--data", "photos", "--epochs", 2, "--resume")
     assert (status, out) == (2, "") and "other photos" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments, problem", [
+    (["--model", "nosuch", "--export", "exported"], "nosuch holds no trained layer to export"),
+    (["--finetune-from", "fc7"], "--finetune-from is for finetuning"),
+    (["--finetune-epochs", "2"], "--finetune-epochs is for finetuning")])
+def test_what_would_have_no_effect_or_another_one_than_meant_is_refused(call, arguments, problem):
+    write_data(20)
+    status, out, err = call(train_feature_extraction, *arguments)
+    assert (status, out) == (2, "") and problem in mistake(err) and not Path("nosuch").exists()
+
+
+def test_a_resumed_training_follows_its_model_and_asks_for_its_photos(call):
+    write_data(30)
+    os.rename("train.p", "mine.p")
+    arguments = "--data", "mine.p", "--batch-size", 8, "--seed", 3, "--learning-rate", 0.01, "--epochs", 2
+    train(call, *arguments, "--model", "whole")
+    train(call, *arguments[:-1], 1)
+    status, _, err = call(train_feature_extraction, "--resume", "--epochs", 2)
+    assert status == 2 and "was trained on mine.p: name these photos with --data" in mistake(err)
+    train(call, "--resume", "--epochs", 2, "--data", "mine.p")
+    assert saved("model") == saved("whole")
+    _, err = train(call, "--resume", "--data", "mine.p")
+    assert "No epochs are left" in err and saved("model") == saved("whole")

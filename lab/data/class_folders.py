@@ -14,7 +14,6 @@ import collections
 import csv
 import io
 import os
-import re
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -31,9 +30,6 @@ _PARTS = {"train": "train", "training": "train", "val": "valid", "valid": "valid
           "testing": "test"}
 _DESCRIPTIONS = {"train": "training photos", "valid": "validation photos", "test": "test photos"}
 _MOST_NAMED = 50  # classes in one line
-
-# What is in a model folder, in a folder of kept features and in an export, which are in the photos' folder with --data .
-_WRITTEN_BY_THE_LAB = re.compile(r"model\.json|training\.lock|saved_model\.pb|(kept-\w+|photos)-[0-9a-f]{16}\.np[yz]")
 
 _CSV = "a csv file with the columns path,label"
 
@@ -109,9 +105,11 @@ def split(data):
         if not held_out:
             held_out = [order[sizes[order].argmin()]]
         validation[rows[np.isin(group, held_out)]] = True
+    files.notice(f"About a third of each class is held out to validate with: {_counted(int(validation.sum()), 'photo')} of "
+                 f"{len(data.labels):,}.")
     if copies:
-        files.notice(f"{copies:,} of {len(data.labels):,} photos are near copies of another one in their class, and are kept "
-                     "on one side of the split with it.")
+        files.notice(f"Near copies of another photo in their class, kept on one side of the split with it: "
+                     f"{_counted(copies, 'photo')} of {len(data.labels):,}.")
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
@@ -250,7 +248,7 @@ def _tree_on_disk(path):
                                  key=lambda entry: _nfc(entry.name))
         except OSError as error:
             raise BadInput(f"{folder.path} cannot be read: {error.strerror}") from error
-        if siblings and any(_WRITTEN_BY_THE_LAB.fullmatch(entry.name) for entry in entries):
+        if siblings and files.written_by_the_lab(entry.name for entry in entries):
             siblings.pop(own_name, None)
             continue
         for entry in entries:
@@ -360,6 +358,9 @@ def _classes(folder, every):
                            f"or list the photos in {_CSV}")
         if not one.photos:
             seems = _seems_to_hold_classes(folder)
+            if seems == folder.path:
+                raise BadInput(f"{nested.path} holds photos, but {one.path} above it, which seems to be a class, holds none of "
+                               f"its own: move them up, or list the photos in {_CSV}")
             unpack = "unpack the archive, and " if isinstance(nested.photos[0], photo_files.ZipPhoto) else ""
             raise BadInput(f"{folder.path}: the levels do not tell which folders are the classes, for photos are in "
                            f"{nested.path} but not in {one.path}: {unpack}name the folder that holds the class "
@@ -382,17 +383,21 @@ def _classes(folder, every):
         raise BadInput(f"{folder.path} holds {loose:,} photos beside its class folders, which hold {used:,}: move each photo "
                        f"into the folder of its class, or list all in {_CSV}")
     if loose:
-        files.notice(f"{loose:,} photos are in no class folder, directly in {folder.path}, and are left out, such as "
-                     f"{folder.photos[0].name}.")
+        files.notice(f"Left out, for they are in no class folder but directly in {folder.path}: {_counted(loose, 'photo')}, "
+                     f"such as {folder.photos[0].name}.")
     deeper = [part.path for one in holding.values() for part in one.below() if part is not one and part.photos]
     if deeper:
-        files.notice(f"{len(deeper):,} folders below class folders hold photos, which count as the class's, such as "
+        files.notice(f"Photos in folders below class folders count as the class's: {_counted(len(deeper), 'folder')}, such as "
                      f"{deeper[0]}.")
     others = sum((part.others for one in holding.values() for part in one.below()), collections.Counter())
     if others:
-        files.notice(f"{sum(others.values()):,} files in the class folders of {folder.path} are no photos by their names, and "
-                     f"are left out: {_suffixes(others)}.")
+        files.notice(f"Left out in the class folders of {folder.path}, for they are no photos by their names: "
+                     f"{_counted(sum(others.values()), 'file')}, {_suffixes(others)}.")
     return classes
+
+
+def _counted(count, what):
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _also(folder):

@@ -62,6 +62,8 @@ def announce(data):
     else:
         least, most = np.where(counts, counts, counts.max()).argmin(), counts.argmax()
         shown = f"from {counts[least]:,} of {names[least]} to {counts[most]:,} of {names[most]}"
+        if counts[least] == counts[most]:
+            shown = f"{counts[most]:,} of each"
         if empty := [names[label] for label in np.flatnonzero(counts == 0)]:
             rest = f" and {len(empty) - 3:,} others" if len(empty) > 3 else ""
             shown += f"; no photos of {', '.join(empty[:3])}{rest}"
@@ -81,7 +83,7 @@ def split(data, how, path, names=None, cache=None, skip_bad=False):
     """
     in_files = isinstance(data.features, PhotoFiles)
     if in_files:
-        valid = f"the validation folder of {path}" if class_folders.has_part(path, "valid") else None
+        valid = f"The validation folder of {path}" if class_folders.has_part(path, "valid") else None
         how = how or ("given" if valid else "random")
     else:
         valid = path and gtsrb.valid(path)
@@ -112,7 +114,7 @@ def split(data, how, path, names=None, cache=None, skip_bad=False):
     if data.tracks is not None:
         files.notice("The validation accuracy will be optimistic: the random split puts frames of the same track, near copies "
                      "of one sign, on both sides. --split track holds out whole tracks.")
-    elif path:
+    elif path and data.class_names == sign_names():
         files.notice("If these photos include several frames of one sign, as GTSRB's do, the accuracy of the random split is "
                      "optimistic; their order does not show which frames belong together.")
     return data, training, validation, how

@@ -105,6 +105,9 @@ def _photos_in(folder):
             folders.clear()
             continue
         seen.add(identity)
+        if parent != str(folder) and files.written_by_the_lab(names):  # with pictures of a model's results
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not files.is_junk(name))
         found += [os.path.join(parent, name) for name in sorted(names)
                   if os.path.splitext(name)[1].lower() in SUFFIXES and not files.is_junk(name)]

@@ -207,6 +207,9 @@ def check_resumable(state, wanted, folder):
         raise BadInput(f"{folder} was trained with {flag} {before}, not {value}: resume with {flag} {before}, {advice}")
     for key, what, digest in (("data", "photos", "sha256"), ("weights", "weights", "fingerprint")):
         before, now = state[key], wanted[key]
+        if before.get(digest) != now[digest] and key == "data" and before["name"] == now["name"]:
+            raise BadInput(f"{folder} was trained with other photos of that name: some were added, changed or removed since "
+                           f"then ({_digest(before)}, now {_digest(now)}): restore {before['name']}, {advice}")
         if before.get(digest) != now[digest]:
             raise BadInput(f"{folder} was trained with other {what} ({before['name']}, {_digest(before)}) than {now['name']} "
                            f"({_digest(now)}): name those with --{key}, {advice}")

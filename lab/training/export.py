@@ -58,5 +58,7 @@ def save(folder, model, state, AlexNet, weights):
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     trained = " and ".join(f"{done} {stage}" for stage in checkpoints.STAGES if (done := checkpoints.epochs_done(state, stage)))
-    files.notice(f"The network, after {trained or 'no finished'} epochs, is in {folder}, for TensorFlow Serving or "
-                 "tf.saved_model.load.")
+    trained = f"{trained or 'no finished'} epochs"
+    if state["best"]:
+        trained = f"epoch {state['best']['epoch']}, the one with the lowest validation loss"
+    files.notice(f"The network, after {trained}, is in {folder}, for TensorFlow Serving or tf.saved_model.load.")

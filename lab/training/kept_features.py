@@ -32,6 +32,9 @@ from lab.progress import progress
 FORMAT = 1  # of the two files: increment it when it changes
 HEADER, DIGEST = 128, 32  # bytes
 
+_opened = set()  # the paths of this run's files, which are not to be mentioned as old ones
+
+_MENTIONED = 3  # old files at most, by name
 _LARGE = 100_000_000  # bytes, of which the user is told beforehand
 
 
@@ -75,6 +78,7 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
     answers = None
     if folder is not None:
         path = Path(folder) / f"kept-{layer}-{(key := _key(features, network, cut)).hex():.16}.npy"
+        _opened.add(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -97,11 +101,12 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
 def _mention_old_files(folder):
     """Print a notice of the files in `folder` that were kept of other photos, another network or by an earlier version."""
     old = [path for path in sorted(folder.glob("*-*.npy"))
-           if re.fullmatch(rf"(kept-)?({'|'.join(KEPT)})-[0-9a-f]{{16}}\.npy", path.name)]
+           if re.fullmatch(rf"(kept-)?({'|'.join(KEPT)})-[0-9a-f]{{16}}\.npy", path.name) and path not in _opened]
     if old:
-        sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old)
-        files.notice(f"Also kept in {folder}, for other photos, another network or an earlier version of the lab: {sizes}. "
-                     "Delete what you do not need, with the .digests file beside it.")
+        sizes = ", ".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in old[:_MENTIONED])
+        others = f" and {len(old) - _MENTIONED} others" if len(old) > _MENTIONED else ""
+        files.notice(f"Also kept in {folder}, for other photos, another network or an earlier version of the lab: "
+                     f"{sizes}{others}. Delete what you do not need, with the .digests file beside it.")
 
 
 def _complete(run_batch, features, path, key, cut, description):

@@ -10,7 +10,9 @@ from lab.network.cuts import CUTS, LAYERS
 
 # The options that follow the model when it is resumed, and their defaults: those of the lab. The default of dropout depends.
 DEFAULTS = {"layer": "fc7", "hidden": [], "dropout": None, "decay": "none", "class_weights": "none", "keep": "last",
-            "finetune_from": "conv1"}
+            "batch_size": 128, "seed": 0, "learning_rate": 0.001}
+FINETUNING = {"finetune_from": "conv1", "finetune_batch_size": 32, "pretrained_learning_rate": 0.0001}
+EPOCHS, FINETUNE_EPOCHS = 10, 4
 
 
 def parse(arguments=None):
@@ -47,7 +49,8 @@ def parse(arguments=None):
                              "pictures of its results (default: model)")
     parser.add_argument("--resume", action="store_true",
                         help="resume the training in --model where it was interrupted, or with more --epochs; if no "
-                             "epochs are left, only test, draw and export")
+                             "epochs are left, only test, draw and export; what is not given is as in that training, but for "
+                             "--data, --test and --precision")
     parser.add_argument("--overwrite", action="store_true", help="train from the start even if --model holds a trained layer")
     parser.add_argument("--cache", metavar="DIR",
                         help="where to keep what the frozen layers make of the photos, for the next run (default: cache, "
@@ -68,13 +71,13 @@ def parse(arguments=None):
                        help="the fraction of each hidden layer that training drops at random in each step (default: 0.5)")
 
     group = parser.add_argument_group("how the layer learns")
-    group.add_argument("--epochs", type=command_line.whole_number(1), default=10, metavar="N",
+    group.add_argument("--epochs", type=command_line.whole_number(1), metavar="N",
                        help="number of passes over the training photos with everything up to --layer frozen (default: 10)")
-    group.add_argument("--batch-size", type=command_line.whole_number(1), default=128, metavar="N",
+    group.add_argument("--batch-size", type=command_line.whole_number(1), metavar="N",
                        help="number of training photos in a step (default: 128)")
-    group.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), default=0, metavar="N",
+    group.add_argument("--seed", type=command_line.whole_number(0, 2**31 - 1), metavar="N",
                        help="random seed of the fresh layer and of the order of the photos, not of the split (default: 0)")
-    group.add_argument("--learning-rate", type=command_line.rate, default=0.001, metavar="X",
+    group.add_argument("--learning-rate", type=command_line.rate, metavar="X",
                        help="Adam's learning rate for the new layer (default: 0.001)")
 
     group.add_argument("--decay", choices=["none", "cosine"],
@@ -93,11 +96,11 @@ def parse(arguments=None):
                        help="after the frozen epochs train all of AlexNet too, end to end: slow, and not always better")
     group.add_argument("--finetune-from", choices=LAYERS, metavar="|".join(LAYERS),
                        help="finetune only the layers from this one on (default: conv1, all)")
-    group.add_argument("--finetune-epochs", type=command_line.whole_number(1), default=4, metavar="N",
+    group.add_argument("--finetune-epochs", type=command_line.whole_number(1), metavar="N",
                        help="number of passes over the training photos while finetuning (default: 4)")
-    group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), default=32, metavar="N",
+    group.add_argument("--finetune-batch-size", type=command_line.whole_number(1), metavar="N",
                        help="number of training photos in a finetuning step (default: 32)")
-    group.add_argument("--pretrained-learning-rate", type=command_line.rate, default=0.0001, metavar="X",
+    group.add_argument("--pretrained-learning-rate", type=command_line.rate, metavar="X",
                        help="Adam's learning rate for the pretrained layers while finetuning; it and the new layer's are "
                             "halved after each of these epochs (default: 0.0001)")
     args = parser.parse_args(arguments)
@@ -124,12 +127,26 @@ def complete(args, state):
     """Set the options in `args` that were not given: to those of the model with `state` (checkpoints.read), which is resumed;
     to the defaults if that is None. The size and the split stay None, which means that they depend on the photos.
 
-    Raises BadInput for options that do not fit together.
+    Raises BadInput for options that do not fit together, and if the photos of the model must be named.
     """
-    before, dropout = state["settings"] if state else DEFAULTS, args.dropout
-    for name in (*DEFAULTS, "size", "split"):
+    from lab.data import gtsrb  # not above: it imports NumPy, which --help does not need
+
+    settings = state["settings"] if state else {}
+    epochs = state["epochs"] if state else {"frozen": EPOCHS, "finetuned": 0}
+    if state and args.data == "auto" and state["data"]["name"] not in ("builtin", *gtsrb.TRAINING):
+        raise BadInput(f"the model in {args.model} was trained on {state['data']['name']}: name these photos with --data")
+    args.finetune = args.finetune or epochs["finetuned"] > 0
+    lone = [name for name in (*FINETUNING, "finetune_epochs") if getattr(args, name) is not None and not args.finetune]
+    if lone:
+        raise BadInput(f"--{lone[0].replace('_', '-')} is for finetuning: give --finetune too")
+    dropout = args.dropout
+    for name, default in (DEFAULTS | FINETUNING | {"size": None, "split": None}).items():
         if getattr(args, name) is None:
-            setattr(args, name, before.get(name))
+            setattr(args, name, settings.get(name, default))
+    if args.epochs is None:
+        args.epochs = epochs["frozen"]
+    if args.finetune_epochs is None:
+        args.finetune_epochs = epochs["finetuned"] or FINETUNE_EPOCHS
     if not args.hidden:
         if dropout:
             raise BadInput("--dropout is for hidden layers: give --hidden too")
@@ -145,9 +162,9 @@ def settings(args):
 
     The page adds "split" and "size", whose defaults depend on the photos.
     """
-    names = [*DEFAULTS, "patience", "batch_size", "seed", "learning_rate", "precision"]
+    names = [*DEFAULTS, "finetune_from", "patience", "precision"]
     if args.finetune:
-        names += ["finetune_batch_size", "pretrained_learning_rate"]
+        names += FINETUNING
     chosen = {name: getattr(args, name) for name in names}
     return chosen | {"finetune_precision": args.precision} if args.finetune else chosen
 

@@ -73,7 +73,7 @@ def test_each_room_imports_only_what_it_may():
     ("lab.training.export", "from alexnet import AlexNet"),
     ("lab.training.run", "import train_feature_extraction"),
     ("alexnet", "from lab import files"),
-    ("alexnet", "from lab.training import finetuning"),
+    ("alexnet", "from lab.training import steps"),
     ("lab.training.options", "from lab import fetch"),
     ("lab.data.photos", "from lab.fetch import fetch"),
     ("lab.data.gtsrb", "import urllib.request"),

@@ -318,3 +318,11 @@ def test_a_resumed_training_follows_its_model_and_asks_for_its_photos(call):
     assert saved("model") == saved("whole")
     _, err = train(call, "--resume", "--data", "mine.p")
     assert "No epochs are left" in err and saved("model") == saved("whole")
+
+
+def test_a_model_of_other_photos_is_not_tried_on_the_labs_signs(call):
+    write_photos("photos", {"a": 4, "b": 4})
+    train(call, "--data", "photos", "--layer", "pool5", "--epochs", 1)
+    status, out, err = call(feature_extraction)
+    assert (status, out) == (2, "") and "name photos of yours" in mistake(err)
+    assert call(feature_extraction, "photos/a/0.png")[0] == 0

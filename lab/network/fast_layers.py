@@ -47,45 +47,41 @@ def compiled_lrn(features, radius, alpha, beta, bias, name="lrn"):
     """
     with tf.name_scope(name) as scope, tf.xla.experimental.jit_scope():
         x = tf.cast(features, tf.float32)
-        scale = power(_sums(x, radius, alpha, bias), -beta)
+        channels = x.shape.as_list()[-1]
+        squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+        sums = sum(squares[..., i:i + channels] for i in range(2 * radius + 1))
+        scale = power(bias + alpha * sums, -beta)
         if features.dtype == tf.float32:
             return tf.multiply(x, scale, name=scope)
         return tf.cast(x * scale, features.dtype, name=scope)
 
 
-def _sums(x, radius, alpha, bias):
-    """bias + alpha * (the sum of x^2 over each channel of x, float32 [N, H, W, C], and `radius` channels on each side)."""
-    return bias + alpha * _windows_over_channels(x * x, radius)
-
-
-def _windows_over_channels(x, radius):
-    channels = x.shape.as_list()[-1]
-    padded = tf.pad(x, [[0, 0], [0, 0], [0, 0], [radius, radius]])
-    return sum(padded[..., i:i + channels] for i in range(2 * radius + 1))
-
-
 def trained_lrn(features, radius, alpha, beta, bias, name="lrn"):
-    """What compiled_lrn computes, with its gradient in closed form, in two such loops.
+    """What alexnet.lrn computes, in float32 whatever the type of the features, with its gradient in closed form.
 
     y = x s^-beta, s = bias + alpha * (the sum of x^2 over the neighbours). By the chain rule the gradient to x is
     dy s^-beta - 2 alpha beta x (the sum of dy x s^(-beta - 1) over the neighbours): being a neighbour is mutual.
-    """
-    @tf.custom_gradient
-    def normalise(features):
-        def gradient(dy):
-            with tf.xla.experimental.jit_scope():
-                x = tf.cast(features, tf.float32)
-                sums = _sums(x, radius, alpha, bias)
-                shares = tf.cast(dy, tf.float32) * x * power(sums, -beta) / sums
-            with tf.xla.experimental.jit_scope():  # of its own: in one loop, each share would be computed five times
-                x = tf.cast(features, tf.float32)
-                direct = tf.cast(dy, tf.float32) * power(_sums(x, radius, alpha, bias), -beta)
-                return tf.cast(direct - 2 * alpha * beta * x * _windows_over_channels(shares, radius), dy.dtype)
 
-        return compiled_lrn(features, radius, alpha, beta, bias), gradient
+    XLA does not compile it: compiled, it was faster, but a resumed training was not bit-identical to an uninterrupted one.
+    """
+    channels = features.shape.as_list()[-1]
+
+    def over_neighbours(x):
+        neighbours = alpha * tf.linalg.band_part(tf.ones([channels, channels]), radius, radius)
+        return tf.nn.conv2d(x, neighbours[None, None], strides=1, padding="SAME")
+
+    @tf.custom_gradient
+    def normalise(x):
+        sums = tf.nn.bias_add(over_neighbours(x * x), bias * tf.ones([channels]))
+        scale = power(sums, -beta)
+
+        def gradient(dy):
+            return dy * scale - 2 * beta * x * over_neighbours(dy * x * scale / sums)
+
+        return x * scale, gradient
 
     with tf.name_scope(name) as scope:
-        return tf.identity(normalise(features), name=scope)
+        return tf.identity(tf.cast(normalise(tf.cast(features, tf.float32)), features.dtype), name=scope)
 
 
 def trained_fc(features, W, b, relu=True, name="fc"):

@@ -94,6 +94,7 @@ def test_a_resumed_training_is_bit_identical_with_any_cut_and_head(call, monkeyp
     assert saved("model") == saved("whole")
 
 
+@pytest.mark.slow
 def test_what_was_trained_on_kept_features_answers_photos_and_is_exported_alike(call):
     features, _ = write_data(30)
     train(call, "--layer", "pool5", "--hidden", 16, "--epochs", 3, "--export", "exported")
@@ -132,6 +133,7 @@ def test_a_model_folder_of_the_version_before_answers_and_resumes(call):
     assert saved("model") == saved("whole")
 
 
+@pytest.mark.slow
 def test_the_best_epoch_answers_and_the_last_one_is_resumed(call):
     features, _ = write_data(60)
     losses = lambda: [epoch["validation"]["loss"] for epoch in checkpoints.read("model")["history"]]  # noqa: E731
@@ -213,6 +215,7 @@ def test_options_that_do_not_fit_are_refused_and_leave_no_folder(call, arguments
     assert (status, out) == (2, "") and problem in err.splitlines()[-1] and not Path("model").exists()
 
 
+@pytest.mark.slow
 def test_another_cut_or_head_than_the_resumed_models_is_named(call):
     write_data(20)
     train(call, "--epochs", 1, "--layer", "fc6", "--hidden", "8")
@@ -281,6 +284,7 @@ def test_a_folder_of_photos_becomes_a_classifier_that_names_new_ones(call, monke
     train(call, *arguments, "--overwrite", "--seed", 1)
 
 
+@pytest.mark.slow
 def test_the_model_may_be_in_the_folder_of_the_photos(call):
     write_photos(".", {"a": 6, "b": 6})
     for more in (["--export", "exported"], ["--overwrite"]):
@@ -306,6 +310,7 @@ def test_what_would_have_no_effect_or_another_one_than_meant_is_refused(call, ar
     assert (status, out) == (2, "") and problem in mistake(err) and not Path("nosuch").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_training_follows_its_model_and_asks_for_its_photos(call):
     write_data(30)
     os.rename("train.p", "mine.p")

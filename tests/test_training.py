@@ -83,6 +83,7 @@ def test_a_training_told_to_end_saves_its_step_and_resumes(number, status, call,
     assert call(train_feature_extraction, *arguments)[0] == 0 and saved() == uninterrupted
 
 
+@pytest.mark.slow
 def test_advice_to_resume_is_given_only_where_there_is_something_of_this_training_to_resume(call, monkeypatch, trained):
     shutil.copytree(trained, "model")
     write_data(30)

@@ -191,6 +191,7 @@ def test_a_mistake_is_reported_in_one_sentence_and_loses_nothing(arguments, sent
 
 
 @pytest.mark.parametrize("arguments", [[], ["--data", "builtin"]])
+@pytest.mark.slow
 def test_the_lab_trains_on_drawn_signs_if_there_is_nothing_else_and_says_so(arguments, call, monkeypatch):
     monkeypatch.setattr(drawn_signs, "COUNT", 1)
     if arguments:

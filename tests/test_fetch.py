@@ -174,6 +174,7 @@ def test_a_bad_answer_is_refused_with_a_reason_and_the_next_address_tried(make_s
     assert_whole()
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_in_the_middle_is_abandoned(make_server):
     start = time.monotonic()
     get(make_server(stop_after=1000), make_server())

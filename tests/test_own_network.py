@@ -109,6 +109,7 @@ def test_what_was_trained_on_kept_features_answers_photos_and_is_exported_alike(
         assert first == f"{name.decode()}: {probabilities.max():.3f}"
 
 
+@pytest.mark.slow
 def test_a_model_folder_of_the_version_before_answers_and_resumes(call):
     """It has no cut, no head and no names in model.json, the digest of the weights' file, and other names in its checkpoint."""
     write_data(30)
@@ -164,6 +165,7 @@ def test_patience_ends_a_training_that_no_longer_improves_and_resuming_it_does_n
     assert saved("model")[1][:len(losses)] == before[1] and len(saved("model")[1]) > len(losses)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_falls_along_half_a_cosine_and_the_number_of_epochs_is_then_fixed(call):
     write_data(60)
     train(call, *FAST, "--decay", "cosine", "--model", "model")

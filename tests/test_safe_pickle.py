@@ -175,6 +175,7 @@ def test_random_damage_never_raises_anything_but_bad_input():
             assert str(error).startswith("the file ") and len(str(error)) < 300
 
 
+@pytest.mark.slow
 def test_keys_nested_a_million_deep_do_not_crash_the_interpreter():
     with pytest.raises(BadInput, match="keys are not strings"):
         load(instructions(b"})" + b"\x85" * 1_000_000 + b"Ns"))

@@ -189,6 +189,7 @@ def test_a_layer_is_refused_with_other_weights_than_it_was_trained_on(call, trai
     assert (status, out) == (2, "") and re.search("was trained on builtin .* not on other.npz", mistake(err))
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_edition_1_of_the_built_in_weights_is_refused_by_name(call, trained):
     shutil.copytree(trained, "model")
     write_data(30)
@@ -243,6 +244,7 @@ def test_in_bfloat16_the_most_probable_name_and_nearly_its_probability_are_the_s
     assert exact != coarse
 
 
+@pytest.mark.slow
 def test_training_again_replaces_a_damaged_model(call, trained):
     shutil.copytree(trained, "model")
     Path("model/model.json").write_text("{")

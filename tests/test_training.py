@@ -117,6 +117,7 @@ def test_a_training_that_dies_while_saving_resumes_from_the_previous_save(call, 
     assert saved() == uninterrupted and len(list(Path("model").glob("checkpoint-*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_model_is_replaced_only_with_overwrite(call):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 2)[0] == 0
@@ -194,6 +195,7 @@ def test_a_layer_is_accepted_with_every_file_of_the_arrays_that_it_was_trained_o
     assert not works(state | {"weights": identity}, "w.npy") and not works(state | {"weights": old}, "w.npy")
 
 
+@pytest.mark.slow
 def test_a_training_stopped_early_is_not_resumed_for_fewer_epochs_than_it_was_started_for(call, monkeypatch):
     write_data(30)
     with monkeypatch.context() as patch:
@@ -212,6 +214,7 @@ def test_two_trainings_do_not_share_a_folder(call):
     assert os.listdir("model") == []
 
 
+@pytest.mark.slow
 def test_a_first_training_deletes_only_what_it_has_written(call):
     write_data(30)
     Path("model").mkdir()
@@ -325,6 +328,7 @@ def test_precision_may_change_for_finetuning_only_once_the_frozen_epochs_are_ove
         checkpoints.check_resumable(state, wanted, trained)
 
 
+@pytest.mark.slow
 def test_the_record_says_in_which_precision_each_epoch_was_computed(call):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1, "--precision", "bfloat16")[0] == 0
@@ -418,6 +422,7 @@ def test_split_track_holds_out_whole_tracks(call, monkeypatch):
     assert status == 2 and "was trained with --split track, not random" in err
 
 
+@pytest.mark.slow
 def test_an_infinite_loss_ends_the_training_with_the_likely_cause(call, monkeypatch):
     write_data(30)
     assert call(train_feature_extraction, "--epochs", 1)[0] == 0
@@ -490,6 +495,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(call, trained):
     assert os.listdir() == ["file"]
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_drawn_do_not_fail_a_finished_training(call, monkeypatch):
     write_data(30)
 

@@ -24,9 +24,10 @@ def main(arguments=None):
 
     devices.announce()
 
-    if args.only_export and (trained := checkpoints.read(args.model)) is None and args.model != "model":
+    trained = checkpoints.read(args.model) if args.only_export else None
+    if args.only_export and not trained and args.model != "model":
         raise BadInput(f"{args.model} holds no trained layer to export: check the name, or train one there first")
-    if args.only_export and trained:
+    if trained:
         weights_file = fetch.weights_file(args.weights, trained=trained["weights"])
         alexnet_weights = weights.load(weights_file)
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)

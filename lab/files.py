@@ -139,6 +139,11 @@ def _persistently(call, path):
         time.sleep(pause)
 
 
+def counted(count, what):
+    """`count` (int) of `what` (str, in the singular): "1 photo", "2,000 photos"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def written_by_the_lab(names):
     """Whether a folder that holds `names` (of files) is a model folder, one of kept features, or an export."""
     return any(_WRITTEN.fullmatch(name) for name in names)
@@ -228,11 +233,9 @@ def check_growing(path):
     unfinished = _unfinished(path)
     if os.path.lexists(unfinished):
         raise BadInput(f"{unfinished} exists, which another run is writing, or has left: choose another name, or move it away")
-    try:
+    with _telling(path):
         unfinished.open("xb").close()
         unfinished.unlink()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {reason(error)}") from error
 
 
 @contextlib.contextmanager

@@ -47,6 +47,13 @@ def served(folder, photos):
     return np.load(files[1])
 
 
+def small_weights(shapes):
+    """Random weights of `shapes`, {layer: the shape of W}: {layer: (W, b)} in float32."""
+    rng = np.random.default_rng(0)
+    return {layer: (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[-1], np.float32))
+            for layer, shape in shapes.items()}
+
+
 def write_data(count=90, path="train.p"):
     """Write a train.p of `count` noisy colour patterns in five classes, easy to learn. Returns its features and labels."""
     rng = np.random.default_rng(0)

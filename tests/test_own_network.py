@@ -159,8 +159,9 @@ def test_patience_ends_a_training_that_no_longer_improves_and_resuming_it_does_n
     losses = [epoch["validation"]["loss"] for epoch in checkpoints.read("model")["history"]]
     assert len(losses) == np.argmin(losses) + 1 + 2 < 30 and "has not fallen for 2 epochs" in err
     before = saved("model")
-    train(call, *arguments, "--resume")
-    assert saved("model") == before
+    for repeated in (arguments, ()):  # the patience is the model's too
+        train(call, *repeated, "--resume")
+        assert saved("model") == before
     train(call, *arguments[:-4], "--patience", 3, "--epochs", 30, "--resume")
     assert saved("model")[1][:len(losses)] == before[1] and len(saved("model")[1]) > len(losses)
 

@@ -15,6 +15,7 @@ import numpy as np
 import protobuf_files
 import pytest
 from protobuf_files import ALEXNET, CAFFENET, TORCHVISION, caffemodel, field, message, onnx
+from samples import small_weights
 
 from lab.files import BadInput
 from lab.network import convert, weights
@@ -28,9 +29,7 @@ SMALL = {"conv1": (3, 2, 3, 6), "conv2": (5, 5, 3, 8), "conv3": (3, 3, 8, 6), "c
 def small(monkeypatch):
     """Small weights, and SHAPES changed to match them."""
     monkeypatch.setattr(weights, "SHAPES", SMALL)
-    rng = np.random.default_rng(0)
-    return {layer: (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[-1], np.float32))
-            for layer, shape in SMALL.items()}
+    return small_weights(SMALL)
 
 
 def written(data, name="w"):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import python2
 from hostile import RunsCode
+from samples import small_weights
 
 from lab.files import BadInput
 from lab.network import weights
@@ -27,9 +28,7 @@ SMALL = {"conv1": (3, 3, 3, 4), "fc6": (20, 8), "fc7": (8, 8), "fc8": (8, 1000)}
 def small(monkeypatch):
     """Small weights, and SHAPES changed to match them. (.ci/test_long.py reads full-size weights.)"""
     monkeypatch.setattr(weights, "SHAPES", SMALL)
-    rng = np.random.default_rng(0)
-    return {layer: (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[-1], np.float32))
-            for layer, shape in SMALL.items()}
+    return small_weights(SMALL)
 
 
 def assert_same(ours, theirs):

@@ -24,7 +24,7 @@ from lab import files
 from lab.data import photo_files, photos
 from lab.data.names import names_of_numbers
 from lab.data.record import Photos
-from lab.files import BadInput, shorten
+from lab.files import BadInput, counted, shorten
 
 _PARTS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test",
           "testing": "test"}
@@ -105,11 +105,11 @@ def split(data):
         if not held_out:
             held_out = [order[sizes[order].argmin()]]
         validation[rows[np.isin(group, held_out)]] = True
-    files.notice(f"About a third of each class is held out to validate with: {_counted(int(validation.sum()), 'photo')} of "
+    files.notice(f"About a third of each class is held out to validate with: {counted(int(validation.sum()), 'photo')} of "
                  f"{len(data.labels):,}.")
     if copies:
         files.notice(f"Near copies of another photo in their class, kept on one side of the split with it: "
-                     f"{_counted(copies, 'photo')} of {len(data.labels):,}.")
+                     f"{counted(copies, 'photo')} of {len(data.labels):,}.")
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
@@ -383,21 +383,17 @@ def _classes(folder, every):
         raise BadInput(f"{folder.path} holds {loose:,} photos beside its class folders, which hold {used:,}: move each photo "
                        f"into the folder of its class, or list all in {_CSV}")
     if loose:
-        files.notice(f"Left out, for they are in no class folder but directly in {folder.path}: {_counted(loose, 'photo')}, "
+        files.notice(f"Left out, for they are in no class folder but directly in {folder.path}: {counted(loose, 'photo')}, "
                      f"such as {folder.photos[0].name}.")
     deeper = [part.path for one in holding.values() for part in one.below() if part is not one and part.photos]
     if deeper:
-        files.notice(f"Photos in folders below class folders count as the class's: {_counted(len(deeper), 'folder')}, such as "
+        files.notice(f"Photos in folders below class folders count as the class's: {counted(len(deeper), 'folder')}, such as "
                      f"{deeper[0]}.")
     others = sum((part.others for one in holding.values() for part in one.below()), collections.Counter())
     if others:
         files.notice(f"Left out in the class folders of {folder.path}, for they are no photos by their names: "
-                     f"{_counted(sum(others.values()), 'file')}, {_suffixes(others)}.")
+                     f"{counted(sum(others.values()), 'file')}, {_suffixes(others)}.")
     return classes
-
-
-def _counted(count, what):
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _also(folder):

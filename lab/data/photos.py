@@ -15,7 +15,7 @@ import numpy as np
 import PIL.features
 from PIL import Image, ImageOps
 
-from lab import files
+from lab import cpu, files
 from lab.files import BadInput, DiskError, notice
 
 SMALLEST = 8  # pixels on each side
@@ -174,8 +174,7 @@ def threads(tasks):
 
     One for each core that this process may use: Pillow's decoders run beside each other.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(max(1, min(cores, tasks, _MOST_THREADS)))
+    pool = ThreadPoolExecutor(max(1, min(cpu.cores(), tasks, _MOST_THREADS)))
     try:
         yield pool
     finally:

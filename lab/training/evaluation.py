@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab import files
-from lab.files import BadInput
+from lab.files import BadInput, counted
 
 _TOP = 5  # with so many classes or fewer, a top-5 accuracy would say nothing: it is 100%
 _WORST = 10  # confusions in a report
@@ -119,7 +119,8 @@ def describe(title, report):
     rows = (len(cells) + 1) // 2
     heading = f"{'':{digits}} {'Class':{width}} photos  right"
     top5 = f", top-5 accuracy {report['top5_accuracy']:.1%}" if "top5_accuracy" in report else ""
-    lines = [f"{title}: {_photos(report['photos'])}, loss {report['loss']:.4f}, accuracy {report['accuracy']:.1%}{top5}",
+    figures = f"loss {report['loss']:.4f}, accuracy {report['accuracy']:.1%}{top5}"
+    lines = [f"{title}: {counted(report['photos'], 'photo')}, {figures}",
              "",
              "   ".join([heading] * min(len(cells), 2)),
              *("   ".join(cells[row::rows]) for row in range(rows)),
@@ -129,12 +130,8 @@ def describe(title, report):
     if not report["confusions"]:
         return "\n".join([*lines, "No photo was read wrongly."])
     return "\n".join([*lines, "Most often confused:",
-                      *(f"{_short(pair['name'])} read as {_short(pair['read_as_name'])}: {_photos(pair['photos'])}"
+                      *(f"{_short(pair['name'])} read as {_short(pair['read_as_name'])}: {counted(pair['photos'], 'photo')}"
                         for pair in report["confusions"][:_WORST_SHOWN])])
-
-
-def _photos(count):
-    return f"{count:,} photo{'s' * (count != 1)}"
 
 
 def _short(name):

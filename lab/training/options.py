@@ -10,7 +10,7 @@ from lab.network.cuts import CUTS, LAYERS
 
 # The options that follow the model when it is resumed, and their defaults: those of the lab. The default of dropout depends.
 DEFAULTS = {"layer": "fc7", "hidden": [], "dropout": None, "decay": "none", "class_weights": "none", "keep": "last",
-            "batch_size": 128, "seed": 0, "learning_rate": 0.001}
+            "patience": None, "batch_size": 128, "seed": 0, "learning_rate": 0.001}
 FINETUNING = {"finetune_from": "conv1", "finetune_batch_size": 32, "pretrained_learning_rate": 0.0001}
 EPOCHS, FINETUNE_EPOCHS = 10, 4
 
@@ -108,9 +108,6 @@ def parse(arguments=None):
     args.only_export = args.export is not None and given <= {"export", "model", "weights", "cache"}
     if args.resume and args.overwrite:
         parser.error("--resume resumes a training and --overwrite replaces it: choose one of them")
-    if args.finetune and args.precision == "bfloat16" and not cpu.has_bfloat16():
-        parser.error("--finetune in bfloat16 needs a CPU with instructions for it (avx512_bf16 or amx_bf16 in /proc/cpuinfo), "
-                     "which this one is not known to have, and would be slower than float32: drop --precision")
     if args.cache and args.no_cache:
         parser.error("--cache and --no-cache exclude each other: choose one of them")
     args.cache = None if args.no_cache else Path(args.cache or Path(args.model).parent / "cache")
@@ -136,6 +133,10 @@ def complete(args, state):
     if state and args.data == "auto" and state["data"]["name"] not in ("builtin", *gtsrb.TRAINING):
         raise BadInput(f"the model in {args.model} was trained on {state['data']['name']}: name these photos with --data")
     args.finetune = args.finetune or epochs["finetuned"] > 0
+    if args.finetune and args.precision == "bfloat16" and not cpu.has_bfloat16():
+        raise BadInput("--finetune in bfloat16 needs a CPU with instructions for it (avx512_bf16 or amx_bf16 in "
+                       "/proc/cpuinfo), which this one is not known to have, and would be slower than float32: drop "
+                       "--precision")
     lone = [name for name in (*FINETUNING, "finetune_epochs") if getattr(args, name) is not None and not args.finetune]
     if lone:
         raise BadInput(f"--{lone[0].replace('_', '-')} is for finetuning: give --finetune too")
@@ -162,7 +163,7 @@ def settings(args):
 
     The page adds "split" and "size", whose defaults depend on the photos.
     """
-    names = [*DEFAULTS, "finetune_from", "patience", "precision"]
+    names = [*DEFAULTS, "finetune_from", "precision"]
     if args.finetune:
         names += FINETUNING
     chosen = {name: getattr(args, name) for name in names}

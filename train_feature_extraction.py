@@ -39,11 +39,12 @@ def main(arguments=None):
         # Load the photos: features are uint8 [N, size, size, 3], labels int64 [N].
         data_path, weights_file = fetch.data_and_weights(args.data, args.weights, run.state and run.state["weights"])
         data = dataset.load(data_path, "train", args.names, args.size, args.cache, args.skip_bad)
-        size, class_names = data.features.shape[1], data.class_names
+        size = data.features.shape[1]
+        class_names = data.class_names if args.names or not run.state else run.state["class_names"]  # named once, and kept
         dataset.announce(data)
         test = None
         if args.test:
-            test = dataset.load(args.test, "test", args.names, size, args.cache, args.skip_bad, class_names)
+            test = dataset.load(args.test, "test", args.names, size, args.cache, args.skip_bad, data.class_names)
             splits.check_apart(test, args.test, data)
 
         # Split them: the rows to train on, and those to validate with (--split given adds these to the data).

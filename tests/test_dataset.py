@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.data import dataset, gtsrb
+from lab.data import dataset, drawn_signs, gtsrb
+from lab.data.names import sign_names
 from lab.data.photo_files import PhotoFiles
+from lab.data.record import Photos
 from lab.files import BadInput
 
 RNG = np.random.default_rng(0)
@@ -95,3 +97,14 @@ def test_a_csv_file_is_read_by_its_columns():
     Path("photos/list.csv").write_text("path,label\ndaisy/0.png,1 white\nrose/0.png,2 red\n")
     assert dataset.load("photos/list.csv").class_names == ["1 white", "2 red"]
     assert dataset.load("kaggle/Train.csv").class_names == gtsrb.sign_names()
+
+
+def test_drawn_signs_have_gtsrbs_names_or_43_others(monkeypatch):
+    photos = Photos(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 42]), sign_names(), None)
+    monkeypatch.setattr(drawn_signs, "load", lambda: photos)
+    assert dataset.load(None).class_names == dataset.load(None, names="gtsrb").class_names == sign_names()
+    Path("names.txt").write_text("\n".join(f"Schild {i}" for i in range(43)))
+    assert dataset.load(None, names="names.txt").class_names[42] == "Schild 42"
+    Path("names.txt").write_text("Schild")
+    with pytest.raises(BadInput, match="names.txt has 1 names, but GTSRB has 43"):
+        dataset.load(None, names="names.txt")

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -334,3 +335,16 @@ def test_a_model_of_other_photos_is_not_tried_on_the_labs_signs(call):
     status, out, err = call(feature_extraction)
     assert (status, out) == (2, "") and "name photos of yours" in mistake(err)
     assert call(feature_extraction, "photos/a/0.png")[0] == 0
+
+
+@pytest.mark.slow
+def test_names_given_once_stay_with_the_model(call):
+    rng = np.random.default_rng(0)
+    photos = {"features": rng.integers(0, 256, (20, 32, 32, 3), np.uint8), "labels": np.arange(20) % 2}
+    Path("mine.p").write_bytes(pickle.dumps(photos))
+    Path("names.txt").write_text("Löwe\nGans\n", encoding="utf-8")
+    train(call, "--data", "mine.p", "--names", "names.txt", "--epochs", 1)
+    train(call, "--data", "mine.p", "--epochs", 2, "--resume")
+    assert checkpoints.read("model")["class_names"] == ["Löwe", "Gans"]
+    report = json.loads(Path("model/metrics.json").read_text(encoding="utf-8"))["validation"]
+    assert {sign["name"] for sign in report["classes"]} <= {"Löwe", "Gans"}

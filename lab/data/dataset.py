@@ -37,7 +37,7 @@ def load(path, part="train", names=None, size=None, cache=None, skip_bad=False, 
     if path is None:
         if size not in (None, pickles.SMALL):
             raise BadInput(f"the lab draws its signs 32x32 pixels large: leave --size {size} out, or name photos with --data")
-        return drawn_signs.load()
+        return drawn_signs.load()._replace(class_names=gtsrb.renamed(names))
     path = Path(path)
     if gtsrb.is_copy(path):
         return gtsrb.load(path, part, skip_bad, names, size, class_names)

@@ -78,6 +78,19 @@ def _is_ours(place):
     return bool({b"ClassId", b"Roi.X1"} & set(re.split(b"[;,]", header.removeprefix(b"\xef\xbb\xbf").strip())))
 
 
+def renamed(names):
+    """The names of GTSRB's classes, a list of 43 str: those in the source `names`, or if that is None, GTSRB's own.
+
+    Raises BadInput for a source as `names.read_names` does, and if it has not 43 names.
+    """
+    if names is None:
+        return sign_names()
+    class_names = read_names(names)
+    if len(class_names) != CLASSES:
+        raise BadInput(f"{names} has {len(class_names)} names, but GTSRB has {CLASSES} classes")
+    return class_names
+
+
 def load(path, part="train", skip_bad=False, names=None, size=None, class_names=None):
     """Load the Photos of one part of the copy at `path`.
 
@@ -108,7 +121,7 @@ def load(path, part="train", skip_bad=False, names=None, size=None, class_names=
         if size not in (None, pickles.SMALL):
             raise BadInput(f"{path} holds GTSRB's signs, which the lab reads as 32x32: leave --size {size} out")
         if class_names is None:
-            class_names = _renamed(names)
+            class_names = renamed(names)
         elif len(class_names) != CLASSES:
             raise BadInput(f"{path} holds GTSRB's {CLASSES} classes, but training has {len(class_names)}: name photos of the "
                            "same classes")
@@ -119,16 +132,6 @@ def load(path, part="train", skip_bad=False, names=None, size=None, class_names=
             raise BadInput(f"{data.bad[0]} ({count}: train_feature_extraction.py --skip-bad leaves them out)")
         files.notice(f"{count} and are left out, the first because {data.bad[0]}.")
     return Photos(data.features, data.labels, class_names, data.tracks)
-
-
-def _renamed(names):
-    """The 43 names in the source `names`, or None."""
-    if names is None:
-        return sign_names()
-    class_names = read_names(names)
-    if len(class_names) != CLASSES:
-        raise BadInput(f"{names} has {len(class_names)} names, but GTSRB has {CLASSES} classes")
-    return class_names
 
 
 def _csv_reader(path):

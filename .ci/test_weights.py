@@ -206,13 +206,14 @@ print("at most", longest, "seconds,", peak() - start, "MB")
 """
 
 
-@pytest.mark.parametrize("name", ["w.onnx", "w.caffemodel", "layers.caffemodel"])
+@pytest.mark.parametrize("name", ["w.onnx", "w.caffemodel", "layers.caffemodel", "w.npy", "w.npz"])
 def test_twenty_damaged_files_of_full_size_are_read_or_refused_in_bounded_memory_and_time(name, folder, tmp_path):
     content = (folder / name).read_bytes()
     with np.load(folder / "expected.npz") as expected:
-        positions = [0, 1000, 2000, len(content)]
-        positions += [content.find(array.tobytes()[:32]) for pair in protobuf_files.outputs_first(
-            {layer: [expected[f"{layer}_{letter}"] for letter in "Wb"] for layer in weights.SHAPES}).values() for array in pair]
+        layers = {layer: [expected[f"{layer}_{letter}"] for letter in "Wb"] for layer in weights.SHAPES}
+    starts = [content.find(array.tobytes()[:32]) for arrays in (layers, protobuf_files.outputs_first(layers))
+              for pair in arrays.values() for array in pair]
+    positions = [0, 1000, 2000, len(content), *(start for start in starts if start >= 0)]
     (tmp_path / name).write_bytes(content)
     (tmp_path / f"{name}.whole").write_bytes(content)
     run = subprocess.run([sys.executable, "-c", MUTATE, name, json.dumps(positions)], cwd=tmp_path, capture_output=True,

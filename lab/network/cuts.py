@@ -11,7 +11,7 @@ class Kept(NamedTuple):
     dtype: str
 
 
-# pool5, the widest cut, is kept in half precision, which loses no accuracy (docs/accuracy.md), and every graph with that cut
+# pool5, the widest cut, is kept in half precision, which loses no accuracy (docs/own-photos.md), and every graph with that cut
 # rounds it (new_layer.as_kept). flat5 is pool5 below finetuned layers, where no graph rounds it.
 KEPT = {"pool5": Kept(9216, "float16"), "flat5": Kept(9216, "float32"),
         "fc6": Kept(4096, "float32"), "fc7": Kept(4096, "float32")}

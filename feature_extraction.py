@@ -22,8 +22,7 @@ def main(arguments=None):
         from alexnet import AlexNet
         from lab import fetch
         from lab.data import names, photos
-        from lab.network import answers, devices, inference, new_layer, weights
-        from lab.network.fast_layers import strided_conv
+        from lab.network import answers, devices, fast_layers, inference, new_layer, weights
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints
 
@@ -47,9 +46,9 @@ def main(arguments=None):
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, size, size, 3], name="images")
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
-        # AlexNet(resized, feature_extract="fc7", weights=...) gives the same fc7, with a slower conv1.
+        # AlexNet(resized, feature_extract="fc7", weights=...) gives the same fc7, with slower layers.
         fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=settings["layer"], weights=alexnet_weights,
-                      conv1=strided_conv)
+                      conv1=fast_layers.strided_conv, **fast_layers.for_few())
         fc7 = new_layer.as_kept(fc7, settings["layer"])  # or fc6, or pool5: where the layer was trained
         logits = new_layer.build(fc7, len(class_names), hidden=settings["hidden"])
         probabilities = tf.nn.softmax(logits, name="probabilities")

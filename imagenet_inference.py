@@ -19,12 +19,11 @@ def main(arguments=None):
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
-        from alexnet import AlexNet, lrn
+        from alexnet import AlexNet
         from caffe_classes import class_names
         from lab import fetch
         from lab.data import photos
-        from lab.network import answers, devices, inference, preprocessing, weights
-        from lab.network.fast_layers import compiled_lrn, strided_conv
+        from lab.network import answers, devices, fast_layers, inference, preprocessing, weights
 
     devices.announce()
     caffe = args.preprocess == "caffe"
@@ -46,10 +45,10 @@ def main(arguments=None):
         side = 256 if caffe else 227
         images = tf.placeholder(tf.uint8, [None, side, side, 3], name="images")
         prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
-        # AlexNet(prepared, weights=...) is the same network, with a slower conv1, and slower norms if there are many photos.
-        probabilities = AlexNet(tf.cast(prepared, args.precision), weights=alexnet_weights,
-                                conv1=functools.partial(strided_conv, padding="VALID" if caffe else "SAME"),
-                                norm=compiled_lrn if len(paths) > inference.BATCH and not devices.gpu() else lrn)
+        # AlexNet(prepared, weights=...) is the same network, with slower layers.
+        layers = fast_layers.for_many(227, args.precision) if len(paths) > inference.BATCH else fast_layers.for_few()
+        layers["conv1"] = functools.partial(fast_layers.strided_conv, padding="VALID" if caffe else "SAME")
+        probabilities = AlexNet(tf.cast(prepared, args.precision), weights=alexnet_weights, **layers)
 
         session.run(tf.global_variables_initializer())
         start = time.time()

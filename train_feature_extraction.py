@@ -12,11 +12,10 @@ def main(arguments=None):
         import numpy as np
         import tensorflow.compat.v1 as tf
 
-        from alexnet import AlexNet, lrn
+        from alexnet import AlexNet
         from lab import fetch
         from lab.data import dataset, splits
-        from lab.network import devices, inference, new_layer, variables, weights
-        from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv, trained_fc, trained_lrn
+        from lab.network import devices, fast_layers, inference, new_layer, variables, weights
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
         from lab.training.run import Run
@@ -65,19 +64,18 @@ def main(arguments=None):
                 labels = tf.placeholder(tf.int64, [None], name="labels")
                 steps = Steps(run, stage)
 
-                # The resize: AlexNet(tf.image.resize_images(signs, (227, 227)), ...) gives the same fc7, more slowly.
-                # resized_conv computes conv1 of the resized signs from the small ones; compiled_lrn is an lrn for CPUs.
+                # AlexNet(tf.image.resize_images(signs, (227, 227)), ...) gives the same fc7, more slowly: a conv1 for signs
+                # computes what the plain one does from the resized signs.
                 prepared = tf.cast(subtract_mean(images), args.precision)
-                conv1 = resized_conv if size < 227 else strided_conv
                 if stage == "frozen":
-                    fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
-                                  norm=lrn if devices.gpu() else compiled_lrn)
+                    fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights,
+                                  **fast_layers.for_many(size, args.precision))
                     fc7 = tf.stop_gradient(new_layer.as_kept(fc7, args.layer))  # or fc6, or pool5
                     unchanging, kept = fc7, args.layer
-                else:  # the gradient reaches all layers from --finetune-from on; those of trained_lrn and trained_fc are faster
+                else:  # the gradient reaches all layers from --finetune-from on
                     with variables.in_float32():
-                        fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, conv1=conv1,
-                                      norm=lrn if devices.gpu() else trained_lrn, fc=trained_fc, dropout=steps.dropout)
+                        fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights, dropout=steps.dropout,
+                                      **fast_layers.for_training(size, len(training)))
                     fc7 = new_layer.as_kept(fc7, args.layer)
                     unchanging, kept = steps.unchanging()
 

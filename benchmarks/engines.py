@@ -12,17 +12,22 @@ weights are those of weights.load, and precision is "float32" or "bfloat16". An 
 not installed, and NotImplementedError for arguments that it does not support.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import alexnet
 from lab import cpu
 from lab.network import fast_layers, new_layer, preprocessing, variables
-from lab.training.finetuning import Finetuning
+from lab.training.steps import Steps
 
 EDGE = {"signs": 32, "photos": 227}
 THREADS = cpu.cores()
 PACE = 0.0001  # Adam's learning rate
+# What a training step needs to know of a run.Run, which has a folder too: all layers are trained, from the first one on.
+FINETUNING = SimpleNamespace(state={"settings": {"finetune_from": "conv1", "learning_rate": PACE,
+                                                 "pretrained_learning_rate": PACE}, "epochs": {"finetuned": 1}})
 NEW_LAYER = np.random.default_rng(0).normal(0, 0.01, (4096, 43)).astype(np.float32)
 # stride, padding, groups
 CONVOLUTIONS = {"conv1": (4, 4, 1), "conv2": (1, 2, 2), "conv3": (1, 1, 1), "conv4": (1, 1, 2), "conv5": (1, 1, 2)}
@@ -70,9 +75,10 @@ def ours(kind, weights, precision, batch):
         features = preprocessing.subtract_mean(images)
         if kind == "signs" and not many:
             features = tf.image.resize_images(features, (227, 227))
-        return alexnet.AlexNet(tf.cast(features, precision), kind == "signs", weights,
-                               conv1=fast_layers.resized_conv if kind == "signs" and many else fast_layers.strided_conv,
-                               norm=fast_layers.compiled_lrn if many else alexnet.lrn)
+        layers = {"conv1": fast_layers.strided_conv, **fast_layers.for_few()}
+        if many:
+            layers = fast_layers.for_many(EDGE[kind], precision)
+        return alexnet.AlexNet(tf.cast(features, precision), kind == "signs", weights, **layers)
 
     return _session(kind, graph)
 
@@ -181,23 +187,22 @@ def litert(kind, weights, precision, batch):
 
 def train_ours(weights, precision, batch):
     """The lab's finetuning today."""
-    return _finetuning(weights, precision, norm=fast_layers.trained_lrn, fc=fast_layers.trained_fc)
+    return _finetuning(weights, precision, **fast_layers.for_training(EDGE["signs"], 1000))
 
 
 def train_plain(weights, precision, batch):
-    """The same with TensorFlow's gradients of the plain layers, as before there were trained_lrn and trained_fc."""
-    return _finetuning(weights, precision)
+    """The same with TensorFlow's gradients of the plain layers, all but conv1."""
+    return _finetuning(weights, precision, conv1=fast_layers.resized_conv)
 
 
 def _finetuning(weights, precision, **layers):
     with tf.Graph().as_default():
         images, labels = tf.placeholder(tf.uint8, [None, 32, 32, 3]), tf.placeholder(tf.int64, [None])
         with variables.in_float32():
-            fc7 = alexnet.AlexNet(tf.cast(preprocessing.subtract_mean(images), precision), True, weights,
-                                  conv1=fast_layers.resized_conv, **layers)
+            fc7 = alexnet.AlexNet(tf.cast(preprocessing.subtract_mean(images), precision), True, weights, **layers)
         logits = new_layer.build(fc7, NEW_LAYER.shape[1])
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        step = Finetuning(PACE, PACE, 0).minimize(tf.reduce_mean(losses))
+        step = Steps(FINETUNING, "finetuned").minimize(tf.reduce_mean(losses))
         session = tf.Session()
         session.run(tf.global_variables_initializer())
         variables.assign(session, new_layer.variables()[0], NEW_LAYER)

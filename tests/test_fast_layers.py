@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 import tensorflow.compat.v1 as tf
 
-from lab.network import fast_layers, variables
+from lab.network import devices, fast_layers, variables
 
 SIZES = [  # small, resized, kernel, stride
     (32, 227, 11, 4),  # conv1 on a sign
@@ -89,13 +89,14 @@ def normalised(x):
     return x * (1 + 0.1 * sums) ** -0.75
 
 
+@pytest.mark.parametrize("lrn", [fast_layers.trained_lrn, fast_layers.compiled_lrn])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
-def test_trained_lrn_and_its_gradient_are_those_of_the_formula(dtype, tolerance):
+def test_lrn_and_its_gradient_are_those_of_the_formula(lrn, dtype, tolerance):
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((2, 2, 3, 3, 8)).astype(tf.as_dtype(dtype).as_numpy_dtype)
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.constant(x)
-        layer = fast_layers.trained_lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0, name="norm")
+        layer = lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0, name="norm")
         assert layer.name == "norm:0" and layer.dtype == dtype
         ours, gradient = session.run([layer, tf.gradients(layer, features, tf.constant(dy))[0]])
     x, dy, step = x.astype(np.float64), dy.astype(np.float64), 1e-6
@@ -106,6 +107,58 @@ def test_trained_lrn_and_its_gradient_are_those_of_the_formula(dtype, tolerance)
         theirs[i] = (dy * (normalised(more) - normalised(less))).sum() / (2 * step)
     assert np.abs(ours.astype(np.float64) - normalised(x)).max() < tolerance * np.abs(normalised(x)).max()
     assert np.abs(gradient.astype(np.float64) - theirs).max() < tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_transposed_fc_is_a_matrix_product(relu):
+    rng = np.random.default_rng(0)
+    x, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 7), (7, 3), (3,)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        layer = fast_layers.transposed_fc(tf.constant(x), W, b, relu, name="fc6")
+        session.run(tf.global_variables_initializer())
+        ours = session.run(layer)
+    y = x.astype(np.float64) @ W + b
+    np.testing.assert_allclose(ours, np.maximum(y, 0) if relu else y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not devices.onednn(), reason="TensorFlow's other kernels know no groups")
+def test_a_grouped_convolution_is_scipys_in_each_group_of_channels():
+    rng = np.random.default_rng(0)
+    x, dy, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 6, 6, 8), (2, 6, 6, 4), (3, 3, 4, 4), (4,)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.constant(x)
+        layer = fast_layers.grouped_conv(features, W, b, groups=2, name="conv2")
+        gradients = tf.gradients(layer, [features, tf.trainable_variables("conv2/weights")[0]], tf.constant(dy))
+        session.run(tf.global_variables_initializer())
+        ours, to_features, to_weights = session.run([layer, *gradients])
+
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    seen = [padded[..., 4 * (o // 2):4 * (o // 2) + 4] for o in range(4)]  # by each output channel
+    theirs = np.stack([[scipy.signal.correlate(image, W[..., o], "valid")[..., 0] + b[o] for image in seen[o]]
+                       for o in range(4)]).transpose(1, 2, 3, 0)
+    np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-4, atol=1e-4)
+    dy = np.where(theirs > 0, dy, 0)
+    for o in range(4):  # the gradient of a kernel: the features that it saw, correlated with what came of them
+        kernel = sum(scipy.signal.correlate(image, change[..., o, None], "valid") for image, change in zip(seen[o], dy))
+        np.testing.assert_allclose(to_weights[..., o], kernel, rtol=1e-4, atol=1e-4)
+    for group in range(2):  # the gradient of the features: what came of them, spread by the kernels
+        back = np.stack([sum(scipy.signal.convolve(change[..., o, None], W[..., o]) for o in (2 * group, 2 * group + 1))
+                         for change in dy])[:, 1:-1, 1:-1]
+        np.testing.assert_allclose(to_features[..., 4 * group:4 * group + 4], back, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_compiled_conv_of_small_signs_has_the_bits_of_the_other(dtype):
+    images, kernels = inputs(32, 11)
+    biases = np.float32([0, 1, -2, 3])
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.cast(tf.placeholder_with_default(images, [None, 32, 32, 3]), dtype)
+        layers = [layer(features, kernels, biases, stride=4, size=227)
+                  for layer in (fast_layers.resized_conv, fast_layers.compiled_resized_conv)]
+        session.run(tf.global_variables_initializer())
+        plain, compiled = session.run(layers)
+    assert layers[0].shape.as_list() == layers[1].shape.as_list() == [None, 57, 57, 4]
+    assert np.array_equal(plain, compiled) and (plain == 0).any() and (plain > 0).any()
 
 
 @pytest.mark.parametrize("relu", [True, False])

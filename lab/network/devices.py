@@ -16,6 +16,14 @@ def gpu():
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name) if gpus else None
 
 
+def onednn():
+    """Whether TensorFlow computes with oneDNN's kernels on an x86-64 CPU, where they are switched on."""
+    # TensorFlow's public functions do not tell, and tests of its own ask here.
+    from tensorflow.python.util import _pywrap_util_port
+
+    return platform.machine() in ("x86_64", "AMD64") and not gpu() and _pywrap_util_port.IsMklEnabled()
+
+
 def announce():
     """Say in one line on stderr which GPU is used, or why one that is there is not. Nothing where there is none.
 

@@ -1,15 +1,39 @@
 """Layers of AlexNet that compute what the plain ones in alexnet.py do, in less time: hand them to `AlexNet` by name.
 
-`strided_conv` is conv1 of photos, `resized_conv` conv1 of signs that have not been resized, and `compiled_lrn` local
-response normalisation where many batches are run. `trained_lrn` and `trained_fc` are for layers that are trained.
-benchmarks/bench.py measures them; tests check that all give the same results.
+`for_few`, `for_many` and `for_training` choose them. benchmarks/bench.py measures them; tests check that all give the same
+results.
 """
+
+import math
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from lab.network import devices
 from lab.network.preprocessing import check_size
 from lab.network.variables import variable
+
+
+def for_few():
+    """The layers for `AlexNet`, by name, with which it is fastest where this process runs: all but conv1."""
+    return {"grouped": grouped_conv} if devices.onednn() else {}
+
+
+def for_many(size, precision):
+    """The same for many images, with conv1. size: 227, or less to resize them. precision: "float32" or "bfloat16"."""
+    if devices.gpu():
+        return {"conv1": resized_conv if size < 227 else strided_conv}
+    layers = for_few() | {"conv1": compiled_resized_conv if size < 227 else strided_conv, "norm": compiled_lrn}
+    return layers | ({"fc": transposed_fc} if precision == "bfloat16" else {})
+
+
+def for_training(size, count):
+    """The same for training all of AlexNet on `count` images, of which a few are not worth compiling for."""
+    if devices.gpu():
+        return {"conv1": resized_conv if size < 227 else strided_conv, "fc": trained_fc}
+    if count >= 1000:
+        return for_many(size, "float32") | {"fc": trained_fc}
+    return for_few() | {"conv1": resized_conv if size < 227 else strided_conv, "norm": trained_lrn, "fc": trained_fc}
 
 
 def strided_conv(features, W, b, stride, size, padding="SAME", name="conv"):
@@ -31,6 +55,32 @@ def resized_conv(features, W, b, stride, size, name="conv"):
     return _layer(lambda kernels: resized_conv2d(features, kernels, stride, size), W, b, features.dtype, name)
 
 
+def grouped_conv(features, W, b, stride=1, groups=1, padding="SAME", size=None, name="conv"):
+    """What alexnet.conv computes, bit for bit, in one operation for all groups instead of one for each and copies around them.
+
+    TensorFlow takes the number of groups from the shapes, [N, H, W, C] and [height, width, C / groups, outputs]. It can do so
+    on a CPU only where oneDNN is on (devices.onednn).
+    """
+    check_size(features, size)
+    return _layer(lambda kernels: tf.nn.conv2d(features, kernels, stride, padding), W, b, features.dtype, name)
+
+
+def compiled_resized_conv(features, W, b, stride, size, name="conv"):
+    """What resized_conv computes, bit for bit, with one pass over memory for all that follows the products.
+
+    XLA compiles it, which pays off for many batches.
+    """
+    @_compiled
+    def finish(products, biases):
+        outputs = tf.nn.relu(tf.cast(products, tf.float32) + tf.cast(biases, tf.float32))
+        return _images_first(tf.cast(outputs, features.dtype))
+
+    with tf.name_scope(name) as scope:
+        products = _resized_products(features, variable("weights", W, features.dtype), stride, size)
+        biases = tf.convert_to_tensor(variable("biases", b, features.dtype))
+        return tf.ensure_shape(finish(products, biases), [None, -(-size // stride), -(-size // stride), len(b)], name=scope)
+
+
 def _layer(convolve, W, b, dtype, name):
     """ReLU(convolve(kernels) + bias), with variables of W and b."""
     with tf.name_scope(name) as scope:
@@ -39,21 +89,58 @@ def _layer(convolve, W, b, dtype, name):
 
 
 def compiled_lrn(features, radius, alpha, beta, bias, name="lrn"):
-    """What alexnet.lrn computes, in one loop that XLA compiles from these lines: one pass over memory instead of six.
+    """What alexnet.lrn computes, and its gradient, in loops that XLA compiles from these lines: few passes over memory.
 
     It computes in float32, whatever the type of the features, which is faster than bfloat16 on CPUs, and closer.
 
-    It pays off for many batches: compiling takes a quarter of a second for the first batch of each size.
+    It pays off for many batches: compiling takes a quarter of a second for the first batch of each size, and twice as long
+    for the gradient. The gradient is that of `trained_lrn`.
     """
-    with tf.name_scope(name) as scope, tf.xla.experimental.jit_scope():
-        x = tf.cast(features, tf.float32)
-        channels = x.shape.as_list()[-1]
-        squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [radius, radius]])
-        sums = sum(squares[..., i:i + channels] for i in range(2 * radius + 1))
-        scale = power(bias + alpha * sums, -beta)
-        if features.dtype == tf.float32:
-            return tf.multiply(x, scale, name=scope)
-        return tf.cast(x * scale, features.dtype, name=scope)
+    channels, dtype = features.shape.as_list()[-1], features.dtype
+
+    def padded(x):  # before XLA, not in it: its loops are several times slower where they have to find the edges
+        return tf.pad(x, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+
+    def over_neighbours(x):
+        return sum(x[..., i:i + channels] for i in range(2 * radius + 1))
+
+    def read(x):
+        """The features without their padding, in float32, and what their power divides them by."""
+        x = tf.cast(x, tf.float32)
+        return x[..., radius:radius + channels], bias + alpha * over_neighbours(x * x)
+
+    @_compiled
+    def normalised(x):
+        x, sums = read(x)
+        return tf.cast(x * power(sums, -beta), dtype)
+
+    @_compiled
+    def weighted(x, dy):
+        x, sums = read(x)
+        return tf.cast(tf.cast(dy, tf.float32) * x * power(sums, -beta) / sums, dtype)
+
+    @_compiled
+    def gradient(x, dy, products):
+        x, sums = read(x)
+        products = over_neighbours(tf.cast(products, tf.float32))
+        return tf.cast(tf.cast(dy, tf.float32) * power(sums, -beta) - 2 * alpha * beta * x * products, dtype)
+
+    @tf.custom_gradient
+    def normalise(x):
+        x = padded(x)
+        return normalised(x), lambda dy: gradient(x, dy, padded(weighted(x, dy)))
+
+    with tf.name_scope(name) as scope:
+        return tf.identity(normalise(features), name=scope)
+
+
+def _compiled(function):
+    """`function`, from tensors to a tensor, compiled by XLA for each shape of theirs.
+
+    In a tf.xla.experimental.jit_scope, the first batch of a shape is not always compiled, so the last bits of what a training
+    computes would depend on where it was resumed.
+    """
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def trained_lrn(features, radius, alpha, beta, bias, name="lrn"):
@@ -62,7 +149,7 @@ def trained_lrn(features, radius, alpha, beta, bias, name="lrn"):
     y = x s^-beta, s = bias + alpha * (the sum of x^2 over the neighbours). By the chain rule the gradient to x is
     dy s^-beta - 2 alpha beta x (the sum of dy x s^(-beta - 1) over the neighbours): being a neighbour is mutual.
 
-    XLA does not compile it: compiled, it was faster, but a resumed training was not bit-identical to an uninterrupted one.
+    It is for few photos, for which compiling `compiled_lrn` and its gradient would take longer than it saves.
     """
     channels = features.shape.as_list()[-1]
 
@@ -103,6 +190,19 @@ def trained_fc(features, W, b, relu=True, name="fc"):
 
     with tf.name_scope(name) as scope:
         outputs = multiply(features, tf.convert_to_tensor(variable("weights", W, features.dtype)))
+        biases = variable("biases", b, features.dtype)
+        if not relu:
+            return tf.add(outputs, biases, name=scope)
+        return tf.nn.relu(outputs + biases, name=scope)
+
+
+def transposed_fc(features, W, b, relu=True, name="fc"):
+    """What alexnet.fc computes, with the transposed W in its variable: for bfloat16, whose kernels read that faster.
+
+    The variable does not fit the checkpoints of finetuned models.
+    """
+    with tf.name_scope(name) as scope:
+        outputs = tf.matmul(features, variable("weights", W.T, features.dtype), transpose_b=True)
         biases = variable("biases", b, features.dtype)
         if not relu:
             return tf.add(outputs, biases, name=scope)
@@ -151,6 +251,11 @@ def resized_conv2d(features, kernels, stride, size):
     Both steps are linear, and the 11 pixels of 227 below a kernel of conv1 are mixtures of four of the 32: an output is the
     sum of 4x4x3 products instead of 11x11x3, with a kernel of its own at each of the 57x57 places.
     """
+    return _images_first(_resized_products(features, kernels, stride, size))
+
+
+def _resized_products(features, kernels, stride, size):
+    """What resized_conv2d returns, but as [M * M, N, outputs]."""
     height, _, channels, outputs = kernels.shape.as_list()
     small = features.shape.as_list()[1]
     first, mixtures = _windows(small, size, height, stride)
@@ -168,8 +273,13 @@ def resized_conv2d(features, kernels, stride, size):
     pixels = tf.reshape(tf.transpose(features, [1, 2, 3, 0]), [small * small, -1])
     pixels = tf.reshape(tf.gather(pixels, seen.reshape(places * places, -1)), [places * places, width * width * channels, -1])
 
-    outputs_of_places = tf.matmul(pixels, tf.cast(own_kernels, features.dtype), transpose_a=True)
-    return tf.reshape(tf.transpose(outputs_of_places, [1, 0, 2]), [-1, places, places, outputs])
+    return tf.matmul(pixels, tf.cast(own_kernels, features.dtype), transpose_a=True)
+
+
+def _images_first(products):
+    """[M * M, N, outputs] as [N, M, M, outputs]."""
+    places, _, outputs = products.shape.as_list()
+    return tf.reshape(tf.transpose(products, [1, 0, 2]), [-1, math.isqrt(places), math.isqrt(places), outputs])
 
 
 def _windows(small, size, height, stride):

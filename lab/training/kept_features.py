@@ -52,8 +52,13 @@ def fingerprint(output, alexnet_weights):
         before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
         operations += [new for new in dict.fromkeys(before) if new not in operations]
     nodes = [operation.node_def for operation in operations]
+    functions = {function.signature.name: function for function in output.graph.as_graph_def().library.function}
     for node in nodes:
         node.attr.pop("_gradient_op_type", None)  # of tf.custom_gradient, a number that differs from run to run
+        if "f" in node.attr:  # a call of a tf.function, whose name has such a number too
+            function = functions[node.attr["f"].func.name]
+            function.signature.name = node.attr["f"].func.name = ""
+            nodes.append(function)
     graph = [node.SerializeToString(deterministic=True).hex() for node in nodes]
     everything = [graph, alexnet_weights, np.__version__, devices.kind()]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()

@@ -311,8 +311,18 @@ def _openvino(hint, kind, weights, precision, batch):
     return core.compile_model(core.read_model(_onnx(kind, weights, batch)), "CPU", settings)
 
 
+_files = {}
+
+
 def _onnx(kind, weights, batch):
-    """The network as the bytes of an ONNX file."""
+    """The network as the bytes of an ONNX file. The last one is kept: making it takes seconds."""
+    if (kind, batch) not in _files:
+        _files.clear()
+        _files[kind, batch] = _onnx_file(kind, weights, batch)
+    return _files[kind, batch]
+
+
+def _onnx_file(kind, weights, batch):
     from onnx import TensorProto, checker, helper, numpy_helper
 
     constants, nodes = [], []

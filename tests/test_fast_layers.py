@@ -109,6 +109,19 @@ def test_lrn_and_its_gradient_are_those_of_the_formula(lrn, dtype, tolerance):
     assert np.abs(gradient.astype(np.float64) - theirs).max() < tolerance * np.abs(theirs).max()
 
 
+def test_compiled_lrn_gives_the_same_bits_in_the_first_run_of_each_size_and_later_ones():
+    """Else a training that is resumed would not be bit-identical to an uninterrupted one."""
+    x, dy = np.random.default_rng(0).standard_normal((2, 5, 9, 9, 24), np.float32)
+    runs = []
+    for sizes in ((5, 5, 3, 3, 5), (3, 5)):  # a process that goes on, and one that begins with the smaller last batch
+        with tf.Graph().as_default(), tf.Session() as session:
+            features, changes = (tf.placeholder(tf.float32, [None, 9, 9, 24]) for _ in range(2))
+            layer = fast_layers.compiled_lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0)
+            answers = [layer, tf.gradients(layer, features, changes)[0]]
+            runs += [[a[:3].tobytes() for a in session.run(answers, {features: x[:n], changes: dy[:n]})] for n in sizes]
+    assert len(runs) == 7 and all(run == runs[0] for run in runs)
+
+
 @pytest.mark.parametrize("relu", [True, False])
 def test_transposed_fc_is_a_matrix_product(relu):
     rng = np.random.default_rng(0)

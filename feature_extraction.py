@@ -15,12 +15,15 @@ def main(arguments=None):
     parser.add_argument("--plot", type=command_line.png, metavar="PNG",
                         help="also draw each photo with its five most probable classes into this picture")
     args = parser.parse_args(arguments)
+    if args.plot and args.shards:
+        parser.error("--plot draws answers that --shards leaves to the workers: choose one of them")
 
     with command_line.quiet_import():  # TensorFlow takes seconds to import, so the arguments are checked first
         import tensorflow.compat.v1 as tf
 
         from alexnet import AlexNet
         from lab import fetch
+        from lab.cluster import workers
         from lab.data import names, photos
         from lab.network import answers, devices, fast_layers, inference, new_layer, weights
         from lab.network.preprocessing import subtract_mean
@@ -34,7 +37,8 @@ def main(arguments=None):
     if not args.photos and size > 32:
         raise BadInput(f"the layer in {args.model} was trained on other photos than the lab's own, two traffic signs of 32x32 "
                        "pixels: name photos of yours")
-    batches = photos.batches(paths, photos.read_sign if size == 32 else photos.read_imagenet, inference.BATCH)
+    read_one = photos.read_sign if size == 32 else photos.read_imagenet
+    batches = None if args.cluster else photos.batches(paths, read_one, inference.BATCH)
     weights_file = fetch.weights_file(args.weights, trained=trained and trained["weights"])
     alexnet_weights = weights.load(weights_file)
     if trained:
@@ -57,13 +61,19 @@ def main(arguments=None):
         if trained:
             checkpoints.restore(session, args.model, trained)
         start = time.time()
-        answered, first = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
-                                       paths, args)
+        with workers.connected(args.cluster) as cluster:
+            if cluster:
+                network = cluster.network(session, probabilities, images, weights_file, alexnet_weights)
+                answered, first = network.give(paths, read_one, class_names, args)
+            else:
+                given = ((session.run(probabilities, {images: features}), positions) for features, positions in batches)
+                answered, first = answers.give(given, class_names, paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
     if args.plot:
         from lab.training import plots  # matplotlib takes a second, and is needed for this alone
 
-        features, positions, probabilities = first
+        probabilities, positions = first
+        features = photos.read_all([paths[position] for position in positions], read_one)
         plots.answers(args.plot, features, probabilities, class_names, paths if args.photos else None, positions=positions,
                       count=answered)
     return 1 if answered < len(paths) else 0

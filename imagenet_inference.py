@@ -22,13 +22,15 @@ def main(arguments=None):
         from alexnet import AlexNet
         from caffe_classes import class_names
         from lab import fetch
+        from lab.cluster import workers
         from lab.data import photos
         from lab.network import answers, devices, fast_layers, inference, preprocessing, weights
 
     devices.announce()
     caffe = args.preprocess == "caffe"
     paths = photos.find(args.photos) or photos.SAMPLES
-    batches = photos.batches(paths, photos.read_caffe if caffe else photos.read_imagenet, inference.BATCH)
+    read_one = photos.read_caffe if caffe else photos.read_imagenet
+    batches = None if args.cluster else photos.batches(paths, read_one, inference.BATCH)
     weights_file = fetch.weights_file(args.weights)
     alexnet_weights = weights.load(weights_file)
     if weights.known_classes(alexnet_weights) == len(class_names):
@@ -52,8 +54,13 @@ def main(arguments=None):
 
         session.run(tf.global_variables_initializer())
         start = time.time()
-        answered, _ = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
-                                   paths, args)
+        with workers.connected(args.cluster) as cluster:
+            if cluster:
+                network = cluster.network(session, probabilities, images, weights_file, alexnet_weights)
+                answered, _ = network.give(paths, read_one, class_names, args)
+            else:
+                given = ((session.run(probabilities, {images: features}), positions) for features, positions in batches)
+                answered, _ = answers.give(given, class_names, paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
     return 1 if answered < len(paths) else 0
 

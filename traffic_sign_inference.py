@@ -17,14 +17,16 @@ def main(arguments=None):
         from alexnet import AlexNet
         from caffe_classes import class_names
         from lab import fetch
+        from lab.cluster import workers
         from lab.data import photos
         from lab.network import answers, devices, inference, weights
         from lab.network.preprocessing import subtract_mean
 
     devices.announce()
     paths = photos.find(args.photos) or photos.SAMPLE_SIGNS
-    batches = photos.batches(paths, photos.read_sign, inference.BATCH)
-    alexnet_weights = weights.load(fetch.weights_file(args.weights))
+    batches = None if args.cluster else photos.batches(paths, photos.read_sign, inference.BATCH)
+    weights_file = fetch.weights_file(args.weights)
+    alexnet_weights = weights.load(weights_file)
     weights.warn_of_unknown_classes(alexnet_weights)
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -34,8 +36,13 @@ def main(arguments=None):
 
         session.run(tf.global_variables_initializer())
         start = time.time()
-        answered, _ = answers.give(lambda features: session.run(probabilities, {images: features}), batches, class_names,
-                                   paths, args)
+        with workers.connected(args.cluster) as cluster:
+            if cluster:
+                network = cluster.network(session, probabilities, images, weights_file, alexnet_weights)
+                answered, _ = network.give(paths, photos.read_sign, class_names, args)
+            else:
+                given = ((session.run(probabilities, {images: features}), positions) for features, positions in batches)
+                answered, _ = answers.give(given, class_names, paths, args)
     print(f"Time: {time.time() - start:.3f} seconds")
     return 1 if answered < len(paths) else 0
 

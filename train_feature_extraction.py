@@ -1,5 +1,7 @@
 """The lab's last page: train a new layer on frozen fc7 features; with --finetune, then train all of AlexNet."""
 
+import functools
+
 from lab import command_line
 from lab.files import BadInput
 from lab.training import options
@@ -14,6 +16,7 @@ def main(arguments=None):
 
         from alexnet import AlexNet
         from lab import fetch
+        from lab.cluster import shards, workers
         from lab.data import dataset, splits
         from lab.network import devices, fast_layers, inference, new_layer, variables, weights
         from lab.network.preprocessing import subtract_mean
@@ -32,7 +35,7 @@ def main(arguments=None):
         checkpoints.check_weights(trained, args.model, weights_file, alexnet_weights)
         return export.save(args.export, args.model, trained, AlexNet, alexnet_weights)
 
-    with Run.open(args.model, args.resume, args.overwrite) as run:
+    with Run.open(args.model, args.resume, args.overwrite) as run, workers.connected(args.cluster) as cluster:
         options.complete(args, run.state)
 
         # Load the photos: features are uint8 [N, size, size, 3], labels int64 [N].
@@ -95,12 +98,19 @@ def main(arguments=None):
                 inputs, features, test_features = images, data.features, test.features if test and last else None
                 if kept:
                     # fc7 never changes: each photo goes through AlexNet once, and from then on the graph is fed its fc7.
-                    through_alexnet = session.make_callable(unchanging, [images])
-                    network = kept_features.fingerprint(unchanging, identity["fingerprint"])
-                    inputs, features = unchanging, kept_features.outputs(through_alexnet, features, args.cache, network, kept)
+                    if cluster:
+                        through_alexnet = cluster.network(session, unchanging, images, weights_file, alexnet_weights)
+                    else:
+                        through_alexnet = session.make_callable(unchanging, [images])
+                    if args.shards:
+                        outputs = functools.partial(shards.outputs, through_alexnet, args.shards, layer=kept)
+                    else:
+                        network = inference.fingerprint(unchanging, identity["fingerprint"], cluster and through_alexnet.kind())
+                        outputs = functools.partial(kept_features.outputs, through_alexnet, folder=args.cache, network=network,
+                                                    layer=kept)
+                    inputs, features = unchanging, outputs(features=features)
                     if test_features is not None:
-                        test_features = kept_features.outputs(through_alexnet, test_features, args.cache, network, kept,
-                                                              "Test photos")
+                        test_features = outputs(features=test_features, description="Test photos")
 
                 for epoch in run.epochs(session, stage, steps.learned()):  # resumes; each epoch saves and prints
                     for rows in epoch.batches(training):

@@ -8,12 +8,12 @@ import signal
 import sys
 import tempfile
 
-from lab import cpu, files, interrupts
+from lab import cpu, files, interrupts, schedulers
 from lab.files import BadInput, notice
 
 
 def parser(description, photos=None):
-    """An ArgumentParser with --weights and --precision.
+    """An ArgumentParser with --weights, --precision, --cluster and --trust-network.
 
     photos: str, what the default photos are, for --help; if given, the parser also takes PHOTO ..., --top, --threshold, --csv
     and --jsonl.
@@ -40,6 +40,17 @@ def parser(description, photos=None):
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
                         help="the type AlexNet computes in: float32 (default), or bfloat16, which is nearly as accurate, "
                              "faster on CPUs with bfloat16 instructions (avx512_bf16, amx_bf16) and slower on others")
+    group = parser.add_argument_group("more machines, more GPUs (docs/cluster.md)")
+    group.add_argument("--cluster", metavar="ADDRESS",
+                       help="let the workers of this Dask scheduler take the photos through AlexNet: tls://HOST:PORT, "
+                            "tcp://HOST:PORT, a scheduler file, or dask for the address in Dask's configuration; local: "
+                            "processes on this machine, one for each GPU or group of cores")
+    group.add_argument("--shards", metavar="DIR",
+                       help="let the workers write what they compute to files in this folder, which all of them reach under "
+                            "this name, instead of sending it here")
+    group.add_argument("--trust-network", action="store_true",
+                       help="accept a scheduler on the network without encryption and certificates (tcp://): whoever reaches "
+                            "it can run code on its workers")
     return parser
 
 
@@ -58,9 +69,15 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """The arguments. Photos are checked last: in `--topp 5` the mistake is `--topp`, not a missing photo `5`.
 
-        If some exist, the others are left to photos.batches.
+        If some exist, the others are left to photos.batches. `cluster` is as schedulers.find returns it, or None.
         """
         args = super().parse_args(args, namespace)
+        if getattr(args, "cluster", None):
+            args.cluster = schedulers.find(args.cluster, args.trust_network)
+        elif getattr(args, "shards", None):
+            self.error("--shards is for the workers of a cluster: give --cluster too")
+        if getattr(args, "shards", None) and (getattr(args, "csv", None) or getattr(args, "jsonl", None)):
+            self.error("--shards takes the place of --csv and --jsonl: choose one of them")
         photos = getattr(args, "photos", ())
         if photos and "-" not in photos and all(map(_missing, photos)):
             raise BadInput(f"{photos[0]} does not exist" + (f", nor do the {len(photos) - 1} others: check the names"
@@ -153,17 +170,16 @@ def quiet_import():
     """A context manager in which to import TensorFlow: it makes the choices that an import reads, and silences its log.
 
     TensorFlow writes six lines before it reads TF_CPP_MIN_LOG_LEVEL, so file descriptor 2 is redirected as well. If the user
-    has set TF_CPP_MIN_LOG_LEVEL, nothing is redirected. What a failed import writes is shown.
+    has set TF_CPP_MIN_LOG_LEVEL to less than 3, nothing is redirected. What a failed import writes is shown.
 
     Raises BadInput on a CPU without AVX, where the import would abort the process.
     """
     if "avx" not in _cpu_flags():
         raise BadInput("this CPU has no AVX instructions, which TensorFlow's packages need: use another machine")
     _choose()
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     try:
         held_back = tempfile.TemporaryFile()

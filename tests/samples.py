@@ -8,8 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 from lab.training import checkpoints
+
+
+def photo(path, seed=0):
+    """Write a photo of coarse noise, and return its path."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    Image.fromarray(pixels.repeat(8, axis=0).repeat(8, axis=1)).save(path, "PNG")
+    return path
 
 
 def mistake(err):

@@ -48,8 +48,8 @@ def features_of(paths, size=227):
 @pytest.fixture
 def reads(monkeypatch):
     """The names of the photos that have been read from disk since."""
-    names, content = [], photo_files._content
-    monkeypatch.setattr(photo_files, "_content", lambda path: names.append(path.name) or content(path))
+    names, content = [], photo_files.bytes_of
+    monkeypatch.setattr(photo_files, "bytes_of", lambda path: names.append(path.name) or content(path))
     return names
 
 

@@ -7,7 +7,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[1]
 PAGES = {"imagenet_inference", "traffic_sign_inference", "feature_extraction", "train_feature_extraction"}
-GROUND_FLOOR = {"lab.cpu", "lab.files", "lab.command_line", "lab.interrupts", "lab.locks", "lab.progress", "lab.safe_pickle"}
+GROUND_FLOOR = {"lab.cpu", "lab.files", "lab.command_line", "lab.interrupts", "lab.locks", "lab.progress", "lab.safe_pickle",
+                "lab.schedulers"}
 NETWORKING = {"socket", "ssl", "http", "urllib.request", "urllib3", "requests", "ftplib", "socketserver", "asyncio"}
 
 
@@ -52,6 +53,12 @@ def broken_rules(module, imports):
                       [name for name in offending("lab") if not within(name, "lab.network")]))
     if module not in PAGES:
         rules.append(("only pages import fetch", offending("lab.fetch")))
+    if module not in PAGES and not within(module, "lab.cluster"):
+        rules.append(("only pages import the cluster", offending("lab.cluster")))
+    if within(module, "lab.cluster"):
+        rules.append(("the cluster imports no training", offending("lab.training")))
+    if not within(module, "lab.cluster", "lab.schedulers"):
+        rules.append(("the cluster alone imports Dask", offending("dask", "distributed", "cloudpickle")))
     if module != "lab.fetch":
         rules.append(("fetch alone opens a socket", offending(*NETWORKING)))
     return [f"{module}: {rule}, but it imports {', '.join(found)}" for rule, found in rules if found]
@@ -77,6 +84,9 @@ def test_each_room_imports_only_what_it_may():
     ("lab.training.options", "from lab import fetch"),
     ("lab.data.photos", "from lab.fetch import fetch"),
     ("lab.data.gtsrb", "import urllib.request"),
+    ("lab.training.kept_features", "from lab.cluster import workers"),
+    ("lab.cluster.task", "from lab.training import checkpoints"),
+    ("lab.network.inference", "from distributed import Client"),
     ("feature_extraction", "from http import client"),
 ])
 def test_a_broken_rule_is_noticed(module, line):

@@ -77,10 +77,23 @@ class PhotoFiles:
                 pass
         return features
 
+    def part(self, rows):
+        """The photos of `rows`, a slice, as PhotoFiles, which are not read yet."""
+        return PhotoFiles(self.paths[rows], self.digests[rows], self.size)
+
     def _read(self, row):
+        return self.reader(self.paths[row], self.content(row))
+
+    @property
+    def reader(self):
+        """The function of lab.data.photos that reads a photo."""
+        return _READERS[self.size]
+
+    def content(self, row):
+        """The bytes of the file of photo `row`. Raises BadInput and DiskError as reading the photo does."""
         path, content = self.paths[row], None
         try:
-            content = _content(path)
+            content = bytes_of(path)
         except DiskError:
             raise
         except BadInput:
@@ -88,7 +101,7 @@ class PhotoFiles:
         if content is None or hashlib.sha256(content).digest() != self.digests[row]:
             raise BadInput(f"{path} is gone, or has changed, since this run looked through the photos: run this again, and "
                            "leave the photos as they are meanwhile")
-        return _READERS[self.size](path, content)
+        return content
 
     @property
     def fingerprint(self):
@@ -170,7 +183,7 @@ class ZipPhoto(NamedTuple):
             raise BadInput(f"{self} is damaged or cut short: get the archive again") from error
 
 
-def _content(path):
+def bytes_of(path):
     """The bytes of the photo `path`. Raises BadInput if it cannot be read or is empty, DiskError if the disk fails."""
     if isinstance(path, ZipPhoto):
         content = path.read_bytes()
@@ -246,7 +259,7 @@ def _stat(path):
 def _look(path):
     """The digest (bytes) and the hash (int) of one photo, or the BadInput that says why it cannot be used."""
     try:
-        content = _content(path)
+        content = bytes_of(path)
         digest = hashlib.sha256(content).digest()
         return digest, _hash(photos.read_grey(path, content), digest)
     except DiskError:

@@ -120,43 +120,45 @@ def batches(paths, read_one, size):
     """Read the photos `paths` with `read_one`, one of the functions below, leaving out those that cannot be used.
 
     Prints a line on stderr for each of those. Returns an iterator over batches of the others: pairs of features, uint8
-    [size, side, side, 3], fewer in the last batch, and their positions in `paths`, a list of ints. The first batch is read at
-    once, the others when they are asked for.
+    [N, side, side, 3], and their positions in `paths`, a list of N ints. A batch is what can be used of `size` photos in a row,
+    so that no photo depends on what another batch holds. The first batch is read at once, the others when they are asked for.
 
     Raises BadInput if no photo can be used, which says what is wrong with the last one, and DiskError as in `read`, also later.
     """
-    later = _batches(paths, read_one, size)
+    later = usable(_read_batches(paths, read_one, size))
     return itertools.chain([next(later)], later)
 
 
-def _batches(paths, read_one, size):
-    usable = _usable(paths, read_one)
-    while batch := list(itertools.islice(usable, size)):
-        positions, photos = zip(*batch)
-        yield np.stack(photos), list(positions)
+def usable(batches):
+    """Yield the features and the positions of `batches`, leaving out those that are empty, and print what was refused.
 
-
-def _usable(paths, read_one):
-    """Yield each photo that can be used, after its position in `paths`."""
+    batches: an iterator over features, their positions (list of ints), and the BadInput of each photo that cannot be used, by
+    its position (a dict). Raises BadInput if no photo can be used, which says what is wrong with the last one.
+    """
     none_yet, refusal = True, None
-    for position, photo in enumerate(_read_or_refused(paths, read_one)):
-        if refusal:
-            notice(str(refusal))
-        refusal = photo if isinstance(photo, BadInput) else None
-        if not refusal:
+    for features, positions, refused in batches:
+        for position in sorted(refused):
+            if refusal:
+                notice(str(refusal))
+            refusal = refused[position]
+        if positions:
             none_yet = False
-            yield position, photo
+        if refusal and not none_yet:
+            notice(str(refusal))
+            refusal = None
+        if positions:
+            yield features, positions
     if none_yet:
         raise refusal
-    if refusal:
-        notice(str(refusal))
 
 
-def _read_or_refused(paths, read_one, some=64):
-    """Yield each photo, or the BadInput that it raises. Reads `some` at a time."""
+def _read_batches(paths, read_one, size):
     with threads(len(paths)) as pool:
-        for start in range(0, len(paths), some):
-            yield from list(pool.map(functools.partial(_attempt, read_one), paths[start:start + some]))
+        for start in range(0, len(paths), size):
+            photos = dict(enumerate(pool.map(functools.partial(_attempt, read_one), paths[start:start + size]), start))
+            refused = {position: photo for position, photo in photos.items() if isinstance(photo, BadInput)}
+            positions = [position for position in photos if position not in refused]
+            yield np.stack([photos[position] for position in positions]) if positions else None, positions, refused
 
 
 def _attempt(read_one, path):
@@ -190,9 +192,12 @@ def read_imagenet(path, content=None):
     return _resize(_central_square(_read(path, content)), 227)
 
 
-def read_caffe(path):
-    """Read the photo `path`, stretched to 256x256 whatever its shape, as Caffe does, antialiased: uint8 [256, 256, 3]."""
-    return _resize(_read(path), 256)
+def read_caffe(path, content=None):
+    """Read the photo `path`, stretched to 256x256 whatever its shape, as Caffe does, antialiased: uint8 [256, 256, 3].
+
+    content: as in `read_imagenet`.
+    """
+    return _resize(_read(path, content), 256)
 
 
 def read_sign(path, content=None):

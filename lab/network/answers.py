@@ -11,24 +11,23 @@ from lab.network import inference
 from lab.progress import progress
 
 
-def give(run, batches, class_names, paths, args):
+def give(batches, class_names, paths, args):
     """Print the answers for `batches` of photos, or write them to the files args.csv and args.jsonl, each batch as it comes.
 
-    run: a function from a batch's features to probabilities, float32 [N, len(class_names)]. batches: an iterator over pairs:
-    features, an array [N, ...], and the photos' positions in `paths` (list of str or Path), a list of N ints. args: as parsed
-    by command_line.parser; the names of photos that it does not name, the page's own, are not printed.
+    batches: an iterator over pairs: probabilities, float32 [N, len(class_names)], and the photos' positions in `paths` (list of
+    str or Path), a list of N ints. args: as parsed by command_line.parser; the names of photos that it does not name, the
+    page's own, are not printed.
 
-    Returns how many photos have answers, and the features, positions and probabilities of the first batch.
+    Returns how many photos have answers, and the first batch.
     Raises BadInput if a table cannot be written; what it has by then stays in FILE.unfinished, and a line on stderr says so.
     """
     count, done, first = 0, 0, None
     with contextlib.ExitStack() as stack:
         tables = [stack.enter_context(_table(path, form, min(args.top, len(class_names))))
-                  for path, form in ((args.csv, _csv), (args.jsonl, _json_lines)) if path]
+                  for path, form in ((args.csv, csv_lines), (args.jsonl, _json_lines)) if path]
         # On a terminal a bar would run through the printed answers, which show how far the work is themselves.
         shown = stack.enter_context(progress(None, "Images", len(paths))) if tables or not sys.stdout.isatty() else None
-        for features, positions in batches:
-            probabilities = run(features)
+        for probabilities, positions in batches:
             if tables:
                 rows = [(str(paths[position]), inference.best(row, class_names, args.top, args.threshold))
                         for position, row in zip(positions, probabilities)]
@@ -40,7 +39,7 @@ def give(run, batches, class_names, paths, args):
             if shown:
                 shown.update(positions[-1] + 1 - done)
             count, done = count + len(positions), positions[-1] + 1
-            first = first or (features, positions, probabilities)
+            first = first or (probabilities, positions)
     return count, first
 
 
@@ -65,8 +64,11 @@ def _table(path, form, columns):
     print(f"{path} has the answers for {count:,} photos.")
 
 
-def _csv(rows, columns, first):
-    """Lines of a csv file as in RFC 4180, the `first` below those with the names of the columns."""
+def csv_lines(rows, columns, first=False):
+    """Lines of a csv file as in RFC 4180, a str: a row for each photo, the `first` below one with the names of the columns.
+
+    rows: pairs of a file's name and its answers, as inference.best has them. columns: how many answers a row has room for.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     if first:

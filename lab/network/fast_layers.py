@@ -197,12 +197,12 @@ def trained_fc(features, W, b, relu=True, name="fc"):
 
 
 def transposed_fc(features, W, b, relu=True, name="fc"):
-    """What alexnet.fc computes, with the transposed W in its variable: for bfloat16, whose kernels read that faster.
+    """What alexnet.fc computes, with the transposed W in a variable: for bfloat16, whose kernels read that faster.
 
-    The variable does not fit the checkpoints of finetuned models.
+    The variable is NAME/transposed_weights, so that no checkpoint of a finetuned model is taken for it.
     """
     with tf.name_scope(name) as scope:
-        outputs = tf.matmul(features, variable("weights", W.T, features.dtype), transpose_b=True)
+        outputs = tf.matmul(features, variable("transposed_weights", W.T, features.dtype), transpose_b=True)
         biases = variable("biases", b, features.dtype)
         if not relu:
             return tf.add(outputs, biases, name=scope)

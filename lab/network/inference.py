@@ -1,5 +1,8 @@
 """Runs images through a session in batches, and prints the most probable classes."""
 
+import hashlib
+import json
+
 import numpy as np
 
 from lab.progress import progress
@@ -23,6 +26,56 @@ def run(session, output, inputs, features, description="Images", rows=None):
             answers[start:start + len(answer)] = answer
             shown.update(len(answer))
     return answers
+
+
+def each(run, batches):
+    """Yield the number and the output of each of `batches`, which are filled up to BATCH for it.
+
+    run: a function from an array [BATCH, ...] to its output, which is called on one batch after another; or the network on a
+    cluster (lab.cluster.workers.Network), which has several at a time on its workers, and yields what is done first.
+    batches: an iterator over arrays [N, ...], N <= BATCH, or what reads one when it is indexed, as by `batch[:]`.
+    """
+    if hasattr(run, "each"):
+        yield from run.each(batches)
+        return
+    for number, batch in enumerate(batches):
+        yield number, filled(run, batch[:])
+
+
+def filled(run, features):
+    """`run` of `features`, [N, ...], N <= BATCH, which are filled up with repeated ones: code compiled for one size serves."""
+    return run(np.resize(features, (BATCH, *features.shape[1:])))[:len(features)]
+
+
+def operations(output):
+    """The operations that the tensor `output` depends on, its own first: a list of tf.Operation."""
+    found = [output.op]
+    for operation in found:
+        before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
+        found += [new for new in dict.fromkeys(before) if new not in found]
+    return found
+
+
+def fingerprint(output, alexnet_weights, kind=None):
+    """A fingerprint of what computes the tensor `output`, bit for bit: 64 hexadecimal digits.
+
+    It covers the graph from the images to `output`, preprocessing included, `alexnet_weights`, the fingerprint in their
+    weights.identity, NumPy, which multiplies the factors of the built-in weights, and TensorFlow and the processor: `kind`, by
+    default this machine's devices.kind. It does not depend on the text of any source file.
+    """
+    from lab.network import devices  # not above: only this function needs TensorFlow
+
+    nodes = [operation.node_def for operation in operations(output)]
+    functions = {function.signature.name: function for function in output.graph.as_graph_def().library.function}
+    for node in nodes:
+        node.attr.pop("_gradient_op_type", None)  # of tf.custom_gradient, a number that differs from run to run
+        if "f" in node.attr:  # a call of a tf.function, whose name has such a number too
+            function = functions[node.attr["f"].func.name]
+            function.signature.name = node.attr["f"].func.name = ""
+            nodes.append(function)
+    graph = [node.SerializeToString(deterministic=True).hex() for node in nodes]
+    everything = [graph, alexnet_weights, np.__version__, kind or devices.kind()]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
 def best(probabilities, class_names, top=5, threshold=0.0):

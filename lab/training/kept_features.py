@@ -8,7 +8,7 @@ That is the output of the layer at which AlexNet is cut. The folder holds two fi
 fc6 is kept likewise, and pool5 as float16 [N, 9216]. The name is a digest of everything that the output depends on. A batch's
 digest is written after the batch, and every batch is checked when the files are opened: one whose digest does not match,
 because it is missing, half-written, damaged or another network's, is computed again. So either file may be incomplete, and the
-process may be killed at any moment.
+process may be killed at any moment. kept-fc7-0123456789abcdef.workers.json is there if workers of several kinds computed it.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ import numpy as np
 
 from lab import files, locks
 from lab.files import BadInput
+from lab.network import inference
 from lab.network.cuts import KEPT
 from lab.network.inference import BATCH
 from lab.progress import progress
@@ -38,42 +39,17 @@ _MENTIONED = 3  # old files at most, by name
 _LARGE = 100_000_000  # bytes, of which the user is told beforehand
 
 
-def fingerprint(output, alexnet_weights):
-    """A fingerprint of what computes the tensor `output`, bit for bit: 64 hexadecimal digits.
-
-    It covers the graph from the images to `output`, preprocessing included, `alexnet_weights`, the fingerprint in their
-    weights.identity, NumPy, which multiplies the factors of the built-in weights, and TensorFlow and the processor
-    (devices.kind). It does not depend on the text of any source file.
-    """
-    from lab.network import devices  # not above: only this function needs TensorFlow
-
-    operations = [output.op]
-    for operation in operations:
-        before = [tensor.op for tensor in operation.inputs] + operation.control_inputs
-        operations += [new for new in dict.fromkeys(before) if new not in operations]
-    nodes = [operation.node_def for operation in operations]
-    functions = {function.signature.name: function for function in output.graph.as_graph_def().library.function}
-    for node in nodes:
-        node.attr.pop("_gradient_op_type", None)  # of tf.custom_gradient, a number that differs from run to run
-        if "f" in node.attr:  # a call of a tf.function, whose name has such a number too
-            function = functions[node.attr["f"].func.name]
-            function.signature.name = node.attr["f"].func.name = ""
-            nodes.append(function)
-    graph = [node.SerializeToString(deterministic=True).hex() for node in nodes]
-    everything = [graph, alexnet_weights, np.__version__, devices.kind()]
-    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
-
-
 def outputs(run_batch, features, folder, network, layer="fc7", description="Photos through AlexNet"):
     """The output of `layer` for all `features`, [N, C], memory-mapped read-only from a file in `folder`, completed first.
 
-    run_batch: a function that computes it, uint8 [128, size, size, 3] to float32 [128, C]. The batches are always photos 0 to
-        127, 128 to 255 and so on, because the last bits may depend on the batch. A shorter last batch is filled up with
-        repeated photos, so that code compiled for one batch size is not compiled again.
+    run_batch: a function that computes it, uint8 [128, size, size, 3] to float32 [128, C], or the network on a cluster, as in
+        inference.each. The batches are always photos 0 to 127, 128 to 255 and so on, because the last bits may depend on the
+        batch. A shorter last batch is filled up with repeated photos, so that code compiled for one batch size is not compiled
+        again.
     features: photos, uint8 [N, size, size, 3], N > 0; or an object with a length that reads those of a slice, and that has a
         `pixels_fingerprint` (str) of them all.
     folder: where to keep the output; created when missing. If it is None or cannot be written, it is an array in memory.
-    network: the network's fingerprint, from `fingerprint`.
+    network: the network's fingerprint, from inference.fingerprint.
     layer: "pool5", "flat5", "fc6" or "fc7", which decides the dtype and C: lab.network.cuts.KEPT.
     description: the progress bar's label.
 
@@ -100,6 +76,8 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
         answers, missing = np.empty((len(features), cut.width), cut.dtype), range(0, len(features), BATCH)
     for start, rows in _compute(run_batch, features, missing, cut, description):
         answers[start:start + BATCH] = rows
+    if folder is not None and len(kinds := getattr(run_batch, "kinds", ())) > 1:
+        files.write_json(path.with_suffix(".workers.json"), kinds)
     return answers
 
 
@@ -148,17 +126,20 @@ def _compute(run_batch, features, starts, cut, description):
     """Yield the start and the output, [B, C], of the batches at `starts`, with a progress bar that counts photos."""
     if not starts:
         return
-    done = len(features) - sum(len(features[start:start + BATCH]) for start in starts)
+    done = len(features) - sum(min(BATCH, len(features) - start) for start in starts)
+    # Photos in files are read where they go through the network, which may be another machine.
+    part = getattr(features, "part", features.__getitem__)
+    batches = (part(slice(start, start + BATCH)) for start in starts)
     with progress(None, description, len(features), initial=done) as shown:
-        for start in starts:
-            batch = features[start:start + BATCH]
-            full = np.resize(batch, (BATCH, *batch.shape[1:]))  # repeats the photos of a shorter last batch
-            rows = np.ascontiguousarray(run_batch(full), cut.dtype).reshape(BATCH, cut.width)[:len(batch)]
+        for number, rows in inference.each(run_batch, batches):
+            start = starts[number]
+            count = min(BATCH, len(features) - start)
+            rows = np.ascontiguousarray(rows, cut.dtype).reshape(count, cut.width)
             if not np.isfinite(rows).all():
                 raise BadInput("AlexNet's output contains NaN or infinite values: the weights are far too large or not "
                                "AlexNet's; choose others with --weights")
             yield start, rows
-            shown.update(len(batch))
+            shown.update(count)
 
 
 def _check(features, path, key, cut):

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parents[1]
 SHARED = HERE.parent / "shared"
 sys.path[:0] = [str(HERE), str(HERE / "tests")]
 os.environ["LAB_OFFLINE"] = "1"
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "6"))
 
 from samples import saved  # noqa: E402
 from server import Server  # noqa: E402

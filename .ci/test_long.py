@@ -234,7 +234,7 @@ def test_ctrl_c_at_any_moment_ends_a_script_in_one_sentence(script, tmp_path):
     seconds = time.time()
     assert run(tmp_path, script, *arguments)[0] == 0
     whole = time.time() - seconds
-    for moment in np.linspace(0.3, whole, 8):
+    for moment in np.linspace(0.3, whole, 5):
         process = start(tmp_path, script, *arguments)
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
@@ -251,7 +251,7 @@ def test_a_training_killed_at_any_moment_leaves_the_old_layer_or_the_new_one(tmp
     seconds = time.time()
     assert run(tmp_path, *train)[0] == 0
     whole = time.time() - seconds
-    for moment in [0.5 * whole, *np.linspace(0.8 * whole, whole, 9)]:
+    for moment in [0.5 * whole, *np.linspace(0.8 * whole, whole, 4)]:
         process = start(tmp_path, *train)
         time.sleep(moment)
         process.kill()

@@ -31,6 +31,7 @@ from lab.data import (
     gtsrb,  # noqa: E402
 )
 from lab.network import (
+    inference,  # noqa: E402
     new_layer,  # noqa: E402
     weights,  # noqa: E402
 )
@@ -79,7 +80,7 @@ def main():
         fc7 = AlexNet(subtract_mean(images), feature_extract=True, weights=alexnet_weights, conv1=resized_conv)
         session.run(tf.global_variables_initializer())
 
-        network = kept_features.fingerprint(fc7, weights.fingerprint(alexnet_weights))
+        network = inference.fingerprint(fc7, weights.fingerprint(alexnet_weights))
 
         def through_alexnet(features, folder=None):
             return kept_features.outputs(lambda batch: session.run(fc7, {images: batch}), features, folder, network)

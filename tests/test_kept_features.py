@@ -99,17 +99,16 @@ def network(prepare=None, after=lambda fc7: fc7, precision="float32", weights_fi
     import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
-    from lab.network import preprocessing
-    from lab.network.fast_layers import resized_conv
+    from lab.network import fast_layers, inference, preprocessing
 
     prepare = prepare or preprocessing.subtract_mean
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         features = tf.cast(prepare(images), precision)
-        conv1 = resized_conv if features.shape[1] == 32 else alexnet.conv
-        fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zero_weights(), conv1=conv1)
+        layers = fast_layers.for_many(int(features.shape[1]), precision)
+        fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zero_weights(), **layers)
         after(fc7)
-        return kept_features.fingerprint(fc7, weights_fingerprint)
+        return inference.fingerprint(fc7, weights_fingerprint)
 
 
 def resize(images):
@@ -123,7 +122,7 @@ def resize(images):
 @pytest.mark.slow
 def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
     import alexnet
-    from lab.network import devices, preprocessing
+    from lab.network import devices, inference, preprocessing
 
     mine = network()
     code = "from test_kept_features import network; print(network())"
@@ -136,7 +135,7 @@ def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and
         patch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
         changed.append(network())
     for module, name, value in ((devices.tf, "__version__", "3.0"), (devices, "_cpu", lambda: "another"),
-                                (kept_features, "np", types.SimpleNamespace(__version__="99.0"))):
+                                (inference, "np", types.SimpleNamespace(__version__="99.0"))):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
             changed.append(network())

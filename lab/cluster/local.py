@@ -19,7 +19,7 @@ def cluster():
     common = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False,
               "dashboard_address": "127.0.0.1:0"}  # a page that tells that the process is alive is served all the same
     scheduler = {"cls": Scheduler, "options": common | {"port": 0}}
-    common["silence_logs"] = 50
+    common |= {"silence_logs": 50, "memory_limit": 0}  # none: a share of the memory may be too little
     here = f"import os; os.chdir({str(files.HERE)!r})"  # where examination.py looks for the lab
     workers = {number: {"cls": Nanny, "options": common | options | {"preload": [here, *options.get("preload", [])]}}
                for number, options in enumerate(_workers())}

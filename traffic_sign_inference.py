@@ -38,7 +38,8 @@ def main(arguments=None):
         start = time.time()
         with workers.connected(args.cluster) as cluster:
             if cluster:
-                network = cluster.network(session, probabilities, images, weights_file, alexnet_weights)
+                identity = weights.identity(weights_file, alexnet_weights)
+                network = workers.Network(cluster, session, probabilities, images, identity, alexnet_weights)
                 answered, _ = network.give(paths, photos.read_sign, class_names, args)
             else:
                 given = ((session.run(probabilities, {images: features}), positions) for features, positions in batches)

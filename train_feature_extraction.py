@@ -99,13 +99,13 @@ def main(arguments=None):
                 if kept:
                     # fc7 never changes: each photo goes through AlexNet once, and from then on the graph is fed its fc7.
                     if cluster:
-                        through_alexnet = cluster.network(session, unchanging, images, weights_file, alexnet_weights)
+                        through_alexnet = workers.Network(cluster, session, unchanging, images, identity, alexnet_weights)
                     else:
                         through_alexnet = session.make_callable(unchanging, [images])
                     if args.shards:
                         outputs = functools.partial(shards.outputs, through_alexnet, args.shards, layer=kept)
                     else:
-                        network = inference.fingerprint(unchanging, identity["fingerprint"], cluster and through_alexnet.kind())
+                        network = inference.fingerprint(unchanging, identity["fingerprint"], cluster and through_alexnet.kind)
                         outputs = functools.partial(kept_features.outputs, through_alexnet, folder=args.cache, network=network,
                                                     layer=kept)
                     inputs, features = unchanging, outputs(features=features)

@@ -54,7 +54,8 @@ class Signs:
     def check(self, address):
         """Take the signs through AlexNet on the cluster at this address, and compare the bytes."""
         with self.session.graph.as_default(), workers.connected(address) as cluster:
-            network = cluster.network(self.session, self.fc7, self.images, self.file, self.weights)
+            identity = weights.identity(self.file, self.weights)
+            network = workers.Network(cluster, self.session, self.fc7, self.images, identity, self.weights)
             found = kept_features.outputs(network, self.features, None, "")
         assert found.tobytes() == self.expected.tobytes()
 

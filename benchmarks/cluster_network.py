@@ -248,7 +248,8 @@ def through(args):
         count = int(args.through)
         time.sleep(5)  # for the scheduler to be there
         with workers.connected(SCHEDULER) as connected:
-            network = connected.network(session, fc7, images, weights.BUILTIN, alexnet_weights)
+            identity = weights.identity(weights.BUILTIN, alexnet_weights)
+            network = workers.Network(connected, session, fc7, images, identity, alexnet_weights)
             while len(network._ready) < count:
                 network._look()
                 time.sleep(0.2)

@@ -19,7 +19,7 @@ from PIL import Image
 from samples import photo
 
 from lab import schedulers
-from lab.cluster import batches, shards, task
+from lab.cluster import batches, shards, task, workers
 from lab.data import photo_files, photos
 from lab.files import BadInput
 
@@ -138,6 +138,7 @@ Image.open = opened
 
 W = np.random.default_rng(1).normal(0, 0.1, (32 * 32 * 3, 5)).astype(np.float32)
 SQUARE = np.random.default_rng(4).normal(0, 0.5, (5, 5)).astype(np.float32)
+ALEXNET = {"fc6": (W, np.zeros(5, np.float32)), "fc7": (SQUARE, np.zeros(5, np.float32))}  # as from weights.load
 SIGNS = np.random.default_rng(2).integers(0, 256, (300, 32, 32, 3), np.uint8)
 
 
@@ -152,8 +153,8 @@ def small_network():
     return images, tf.nn.softmax(logits + variable("head/biases", np.arange(5, dtype=np.float32)), name="probabilities")
 
 
-def closed_form(features):
-    logits = features.reshape(len(features), -1).astype(np.float64) / 255 @ W @ SQUARE + np.arange(5)
+def closed_form(features, scale=1):
+    logits = features.reshape(len(features), -1).astype(np.float64) / 255 @ (scale * W) @ SQUARE + np.arange(5)
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
 
@@ -162,8 +163,6 @@ def closed_form(features):
 def workers_of_the_lab(monkeypatch):
     """Two workers of Dask and their scheduler, in this process."""
     from distributed import LocalCluster
-
-    from lab.cluster import workers
 
     monkeypatch.setattr(shards, "PHOTOS", 128)
     monkeypatch.setattr(task, "_networks", {})
@@ -174,16 +173,30 @@ def workers_of_the_lab(monkeypatch):
             yield connected
 
 
+def on_the_workers(connected, session, scale=1):
+    """The small network on the workers `connected`, its first variable multiplied by `scale` since it had AlexNet's weights."""
+    images, output = small_network()
+    session.run(tf.global_variables_initializer())
+    first = tf.global_variables("alexnet/fc6/")[0]
+    session.run(first.assign(scale * first))
+    return workers.Network(connected, session, output, images, {"name": "small.npz", "fingerprint": "0" * 64}, ALEXNET)
+
+
 @pytest.fixture
 def network(workers_of_the_lab, monkeypatch):
     """The small network on these workers, which have been sent its variables."""
     monkeypatch.setattr(task, "_on_disk", lambda identity: None)
-    monkeypatch.setattr("lab.network.weights.identity", lambda path, weights: {"name": "small.npz", "fingerprint": "0" * 64})
     with tf.Graph().as_default(), tf.Session() as session:
-        images, output = small_network()
-        session.run(tf.global_variables_initializer())
-        alexnet_weights = {"fc6": (W, np.zeros(5, np.float32)), "fc7": (SQUARE, np.zeros(5, np.float32))}
-        yield workers_of_the_lab.network(session, output, images, Path("small.npz"), alexnet_weights)
+        yield on_the_workers(workers_of_the_lab, session)
+
+
+@needs_dask
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_layer_that_finetuning_has_changed_is_not_taken_from_the_weights_file(workers_of_the_lab, monkeypatch, on_disk):
+    monkeypatch.setattr(task, "_on_disk", lambda identity: ALEXNET if on_disk else None)
+    with tf.Graph().as_default(), tf.Session() as session:
+        found = dict(on_the_workers(workers_of_the_lab, session, scale=3).each(iter([SIGNS[:50]])))[0]
+    np.testing.assert_allclose(found, closed_form(SIGNS[:50], scale=3), atol=1e-5)
 
 
 @needs_dask

@@ -19,6 +19,7 @@ from lab.data import photo_files, photos
 from lab.files import BadInput, DiskError
 
 PIECE = 4_000_000  # bytes
+MANIFEST = "manifest.jsonl"  # in a folder of shards
 
 
 class NotHere(Exception):

@@ -23,6 +23,7 @@ import numpy as np
 
 from lab import files, locks
 from lab.cluster import batches
+from lab.cluster.batches import MANIFEST
 from lab.files import BadInput, counted, notice
 from lab.network.cuts import KEPT
 from lab.network.inference import BATCH
@@ -30,7 +31,6 @@ from lab.progress import progress
 
 FORMAT = 1  # of the manifest
 PHOTOS = 16 * BATCH  # in a shard
-MANIFEST = "manifest.jsonl"
 
 
 def write_answers(network, folder, paths, read_one, class_names, args):
@@ -105,7 +105,7 @@ def _write(network, folder, pattern, shard, count, how, description):
     batches.File. description: the progress bar's label.
     """
     folder = files.make_folder(folder)
-    about = {"format": FORMAT, "network": network.fingerprint, "computed_by": network.kind(), **how}
+    about = {"format": FORMAT, "network": network.fingerprint, "computed_by": network.kind, **how}
     with contextlib.ExitStack() as stack:
         stack.enter_context(locks.locked(folder / "manifest.lock", functools.partial(_refuse, folder)))
         first, known = _read_manifest(folder / MANIFEST, about)

@@ -23,13 +23,14 @@ class Network(NamedTuple):
     """A network as it travels: a graph without weights, and what its variables hold.
 
     graph: bytes, a GraphDef. images, output: the names of two tensors in it. weights: AlexNet's, as weights.identity describes
-    them.
+    them. alexnet: the names of the variables that hold these, a list of str: not of those that finetuning has changed.
     """
 
     graph: bytes
     images: str
     output: str
     weights: dict
+    alexnet: list
 
 
 class Built(NamedTuple):
@@ -70,8 +71,8 @@ class Failed(Exception):
 def prepare(key, network, *parts):
     """Build the Network `network` in this process, unless it has it already, under the name `key` (str).
 
-    parts: what its variables hold, as (name, shape, start, float32 array [n]), the values from `start` on. AlexNet's are among
-    them only if they are to be used; otherwise they are those in a file here with the fingerprint in `network.weights`.
+    parts: what its variables hold, as (name, shape, start, float32 array [n]), the values from `start` on. If those in
+    `network.alexnet` are not among them, they are those in a file here with the fingerprint in `network.weights`.
 
     Returns what computes here, devices.kind and devices.summary; None if AlexNet's weights are neither given nor here.
     Raises BadInput on a CPU that TensorFlow's packages cannot use.
@@ -82,11 +83,11 @@ def prepare(key, network, *parts):
             for name, shape, start, part in parts:
                 flat = values.setdefault(name, np.empty(shape, np.float32)).reshape(-1)
                 flat[start:start + len(part)] = part
-            if not any(name.startswith("alexnet/") for name in values):
+            if not values.keys() >= set(network.alexnet):
                 alexnet_weights = _on_disk(network.weights)
                 if alexnet_weights is None:
                     return None
-                values |= of_variables(alexnet_weights)
+                values = of_variables(alexnet_weights) | values
             while len(_networks) >= _MOST:
                 _networks.pop(next(iter(_networks)))
             _networks[key] = _build(network, values)
@@ -139,7 +140,7 @@ def answer(key, forms, guarded, file, *pieces):
 def _is_the_folder(file):
     """Whether the folder of `file`, a batches.File, is the client's too."""
     try:
-        with open(os.path.join(os.path.dirname(file.path), "manifest.jsonl"), "rb") as manifest:
+        with open(os.path.join(os.path.dirname(file.path), batches.MANIFEST), "rb") as manifest:
             return manifest.readline() == file.manifest
     except OSError:
         return False

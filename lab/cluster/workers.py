@@ -22,7 +22,7 @@ from lab import files
 from lab.cluster import batches, examination, shards, task
 from lab.data import photos
 from lab.files import BadInput, counted, notice, shorten
-from lab.network import answers, inference, weights
+from lab.network import answers, inference
 from lab.network.inference import BATCH
 
 PATIENCE = 60  # seconds to wait for a scheduler that is gone, and for the first worker
@@ -119,27 +119,30 @@ class Workers:
         for speed, worker, count in shown:
             notice(f"{worker}: {counted(count, 'photo')}, {speed:,.1f} a second.")
 
-    def network(self, session, output, images, weights_file, alexnet_weights):
-        """The network that computes the tensor `output` from the placeholder `images`, on the workers: a Network.
-
-        session: holds the values of the variables. weights_file, alexnet_weights: AlexNet's, from weights.find and .load.
-        """
-        return Network(self, session, output, images, weights.identity(weights_file, alexnet_weights), alexnet_weights)
-
 
 class Network:
-    """A network on the workers. It waits for the first one: raises BadInput if there is none in time."""
+    """The network that computes the tensor `output` from the placeholder `images`, on `workers`, Workers.
+
+    session: holds the values of the variables. identity, alexnet_weights: AlexNet's, from weights.identity and weights.load.
+
+    It waits for the first worker: raises BadInput if there is none in time.
+    """
 
     def __init__(self, workers, session, output, images, identity, alexnet_weights):
         graph, needed = output.graph.as_graph_def(), {operation.name for operation in inference.operations(output)}
         graph = tf.GraphDef(node=[node for node in graph.node if node.name in needed], versions=graph.versions,
                             library=graph.library)
         names = {node.name for node in graph.node if node.op == "VarHandleOp"}
-        alexnet = task.of_variables(alexnet_weights)
-        self._alexnet = {name: array for name, array in alexnet.items() if name in names}
-        self._others = {variable.op.name: session.run(variable) for variable in tf.global_variables()
-                        if variable.op.name in names - alexnet.keys()}
-        self._network = task.Network(graph.SerializeToString(deterministic=True), images.name, output.name, identity)
+        alexnet, self._alexnet, self._others = task.of_variables(alexnet_weights), {}, {}
+        for variable in tf.global_variables():
+            if (name := variable.op.name) in names:
+                value = session.run(variable)
+                if name in alexnet and np.array_equal(value, alexnet[name].astype(value.dtype)):
+                    self._alexnet[name] = alexnet[name]
+                else:  # the new layer's, or what finetuning has made of AlexNet's
+                    self._others[name] = value
+        self._network = task.Network(graph.SerializeToString(deterministic=True), images.name, output.name, identity,
+                                     list(self._alexnet))
         self._key = self._digest(json.dumps([identity["fingerprint"], hashlib.sha256(self._network.graph).hexdigest()]))
         self._output, self._identity = output, identity
         self._shape = tuple(output.shape.as_list()[1:])
@@ -148,6 +151,7 @@ class Network:
         self._begin()
         self._wait_for_workers()
 
+    @property
     def kind(self):
         """What the workers compute with, as devices.kind; a list of such lists if they differ."""
         kinds = sorted(map(list, {tuple(self._workers.kinds[address]) for address in self._ready}))
@@ -161,10 +165,10 @@ class Network:
     @property
     def fingerprint(self):
         """A fingerprint of the network and of what its variables hold: 64 hexadecimal digits."""
-        return self._digest(inference.fingerprint(self._output, self._identity["fingerprint"], self.kind()))
+        return self._digest(inference.fingerprint(self._output, self._identity["fingerprint"], self.kind))
 
     def _digest(self, text):
-        """A digest of `text` and of the variables that are not AlexNet's: 64 hexadecimal digits."""
+        """A digest of `text` and of the variables that AlexNet's weights do not decide: 64 hexadecimal digits."""
         digest = hashlib.sha256(text.encode())
         for name, array in sorted(self._others.items()):
             digest.update(name.encode() + np.ascontiguousarray(array, "<f4").tobytes())

@@ -68,6 +68,8 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
                     files.notice(f"Keeping {layer} of {len(features):,} photos takes {size / 1e6:,.0f} MB in {path.parent}.")
             with _locked(path):
                 answers, missing = _complete(run_batch, features, path, key, cut, description)
+                if not missing and len(kinds := getattr(run_batch, "kinds", ())) > 1:
+                    files.write_json(path.with_suffix(".workers.json"), kinds)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"{folder} is a file, or below a file: choose another folder with --cache") from error
         except OSError as error:
@@ -76,8 +78,6 @@ def outputs(run_batch, features, folder, network, layer="fc7", description="Phot
         answers, missing = np.empty((len(features), cut.width), cut.dtype), range(0, len(features), BATCH)
     for start, rows in _compute(run_batch, features, missing, cut, description):
         answers[start:start + BATCH] = rows
-    if folder is not None and len(kinds := getattr(run_batch, "kinds", ())) > 1:
-        files.write_json(path.with_suffix(".workers.json"), kinds)
     return answers
 
 

@@ -73,7 +73,7 @@ def no_dropout(features, name="dropout"):
     return features
 
 
-def AlexNet(features, feature_extract=False, weights=None, conv1=conv, grouped=conv, norm=lrn, fc=fc, dropout=no_dropout,
+def AlexNet(features, feature_extract=False, weights=None, conv1=conv, conv=conv, norm=lrn, fc=fc, dropout=no_dropout,
             name="alexnet"):
     """Build AlexNet on `features` in the current graph.
 
@@ -83,9 +83,9 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, grouped=c
         "fc7", as in the lab. What comes after it is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
-    conv1, grouped, norm, fc, dropout: functions that build the first convolution, the convolutions in two groups, norm1 and
-        norm2, the fully connected layers, and dropout after fc6 and fc7. They are called as conv1(features, W, b, stride=,
-        size=, name=), grouped(features, W, b, groups=, name=), norm(features, radius=, alpha=, beta=, bias=, name=),
+    conv1, conv, norm, fc, dropout: functions that build the first convolution, the others, norm1 and norm2, the fully
+        connected layers, and dropout after fc6 and fc7. They are called as conv1(features, W, b, stride=, size=, name=),
+        conv(features, W, b, groups=, name=), norm(features, radius=, alpha=, beta=, bias=, name=),
         fc(features, W, b, relu=, name=) and dropout(features, name=). The defaults are the plain forms; lab.network.fast_layers
         has faster ones. A conv1 that resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
@@ -110,12 +110,12 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, grouped=c
         conv1 = conv1(features, *weights["conv1"], stride=4, size=227, name="conv1")  # [N, 57, 57, 96]
         norm1 = norm(conv1, **LRN, name="norm1")
         pool1 = max_pool(norm1, name="pool1")                                         # [N, 28, 28, 96]
-        conv2 = grouped(pool1, *weights["conv2"], groups=2, name="conv2")             # [N, 28, 28, 256]
+        conv2 = conv(pool1, *weights["conv2"], groups=2, name="conv2")                # [N, 28, 28, 256]
         norm2 = norm(conv2, **LRN, name="norm2")
         pool2 = max_pool(norm2, name="pool2")                                         # [N, 13, 13, 256]
         conv3 = conv(pool2, *weights["conv3"], name="conv3")                          # [N, 13, 13, 384]
-        conv4 = grouped(conv3, *weights["conv4"], groups=2, name="conv4")             # [N, 13, 13, 384]
-        conv5 = grouped(conv4, *weights["conv5"], groups=2, name="conv5")             # [N, 13, 13, 256]
+        conv4 = conv(conv3, *weights["conv4"], groups=2, name="conv4")                # [N, 13, 13, 384]
+        conv5 = conv(conv4, *weights["conv5"], groups=2, name="conv5")                # [N, 13, 13, 256]
         pool5 = max_pool(conv5, name="pool5")                                         # [N, 6, 6, 256]
         flat5 = tf.reshape(pool5, [-1, 6 * 6 * 256], name="flat5")                    # [N, 9216]
         if feature_extract == "pool5":

@@ -19,7 +19,6 @@ def main(arguments=None):
         from lab.cluster import shards, workers
         from lab.data import dataset, splits
         from lab.network import devices, fast_layers, inference, new_layer, variables, weights
-        from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints, export, kept_features, results
         from lab.training.run import Run
         from lab.training.steps import Steps
@@ -69,7 +68,7 @@ def main(arguments=None):
 
                 # AlexNet(tf.image.resize_images(signs, (227, 227)), ...) gives the same fc7, more slowly: a conv1 for signs
                 # computes what the plain one does from the resized signs.
-                prepared = tf.cast(subtract_mean(images), args.precision)
+                prepared = fast_layers.subtract_mean(images, args.precision)
                 if stage == "frozen":
                     fc7 = AlexNet(prepared, feature_extract=args.layer, weights=alexnet_weights,
                                   **fast_layers.for_many(size, args.precision))

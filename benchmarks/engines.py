@@ -69,16 +69,13 @@ def lab_graph(kind, weights):
 
 def ours(kind, weights, precision, batch):
     """The lab today: a few signs are resized first, as in feature_extraction.py; many are resized by conv1, as in training."""
-    many = batch >= 32
-
     def graph(images):
-        features = preprocessing.subtract_mean(images)
-        if kind == "signs" and not many:
-            features = tf.image.resize_images(features, (227, 227))
-        layers = {"conv1": fast_layers.strided_conv, **fast_layers.for_few()}
-        if many:
-            layers = fast_layers.for_many(EDGE[kind], precision)
-        return alexnet.AlexNet(tf.cast(features, precision), kind == "signs", weights, **layers)
+        features = fast_layers.subtract_mean(images, precision)
+        if kind == "signs" and batch < 32:
+            resized = tf.image.resize_images(preprocessing.subtract_mean(images), (227, 227))
+            features = tf.cast(resized, precision)
+        layers = fast_layers.for_many(features.shape.as_list()[1], precision, batch)
+        return alexnet.AlexNet(features, kind == "signs", weights, **layers)
 
     return _session(kind, graph)
 

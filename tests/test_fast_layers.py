@@ -5,7 +5,8 @@ import pytest
 import scipy.signal
 import tensorflow.compat.v1 as tf
 
-from lab.network import devices, fast_layers, variables
+import alexnet
+from lab.network import devices, fast_layers, onednn, variables
 
 SIZES = [  # small, resized, kernel, stride
     (32, 227, 11, 4),  # conv1 on a sign
@@ -122,12 +123,14 @@ def test_compiled_lrn_gives_the_same_bits_in_the_first_run_of_each_size_and_late
     assert len(runs) == 7 and all(run == runs[0] for run in runs)
 
 
+@pytest.mark.parametrize("fc", [fast_layers.transposed_fc, fast_layers.batched_fc])
 @pytest.mark.parametrize("relu", [True, False])
-def test_transposed_fc_is_a_matrix_product(relu):
+def test_an_fc_of_transposed_weights_is_a_matrix_product(fc, relu):
     rng = np.random.default_rng(0)
     x, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 7), (7, 3), (3,)))
     with tf.Graph().as_default(), tf.Session() as session:
-        layer = fast_layers.transposed_fc(tf.constant(x), W, b, relu, name="fc6")
+        layer = fc(tf.constant(x), W, b, relu, name="fc6")
+        assert layer.name == "fc6:0"
         session.run(tf.global_variables_initializer())
         ours = session.run(layer)
     y = x.astype(np.float64) @ W + b
@@ -158,6 +161,38 @@ def test_a_grouped_convolution_is_scipys_in_each_group_of_channels():
         back = np.stack([sum(scipy.signal.convolve(change[..., o, None], W[..., o]) for o in (2 * group, 2 * group + 1))
                          for change in dy])[:, 1:-1, 1:-1]
         np.testing.assert_allclose(to_features[..., 4 * group:4 * group + 4], back, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not onednn.has_prepacked(), reason="only oneDNN has such a convolution")
+@pytest.mark.parametrize("size", [28, 5])
+def test_a_prepacked_convolution_has_the_bits_of_the_plain_one_for_every_number_of_images(size):
+    rng = np.random.default_rng(0)
+    x, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, size, size, 96), (5, 5, 48, 256), (256,)))
+    for dtype in (tf.float32, tf.bfloat16):
+        with tf.Graph().as_default(), tf.Session() as session:
+            features = tf.placeholder(dtype, [None, size, size, 96])
+            plain, prepacked = (conv(features, W, b, groups=2, name=name) for conv, name in
+                                ((alexnet.conv, "plain"), (fast_layers.prepacked_conv, "prepacked")))
+            assert prepacked.name == "prepacked:0" and prepacked.shape.as_list() == plain.shape.as_list()
+            session.run(tf.global_variables_initializer())
+            for count in (4, 1, 4, 3):
+                theirs, ours = session.run([plain, prepacked], {features: x[:count].astype(dtype.as_numpy_dtype)})
+                assert np.array_equal(ours, theirs) and theirs.any()
+            with pytest.raises(LookupError):  # there is no gradient, and so no training of weights that it would not see
+                tf.gradients(prepacked, features)
+
+
+def test_the_mean_of_photos_is_subtracted_in_compiled_loops_too():
+    photos = np.random.default_rng(0).integers(0, 256, (3, 227, 227, 3), np.uint8)
+    photos[1], photos[2] = 255, photos[2] // 200  # the largest sum, and one in which few pixels count
+    expected = photos - photos.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.uint8, [None, 227, 227, 3])
+        for dtype, tolerance in ((tf.float32, 1e-7), (tf.bfloat16, 2 ** -8)):
+            features = fast_layers.subtract_mean(images, dtype)
+            assert features.dtype == dtype and features.shape.as_list() == images.shape.as_list()
+            ours = session.run(features, {images: photos}).astype(np.float64)
+            np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=128 * tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

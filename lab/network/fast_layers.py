@@ -9,31 +9,61 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from lab.network import devices
+from lab.network import devices, onednn, preprocessing
 from lab.network.preprocessing import check_size
 from lab.network.variables import variable
 
 
 def for_few():
     """The layers for `AlexNet`, by name, with which it is fastest where this process runs: all but conv1."""
-    return {"grouped": grouped_conv} if devices.onednn() else {}
+    return {"conv": prepacked_conv} if onednn.has_prepacked() else {}
 
 
-def for_many(size, precision):
-    """The same for many images, with conv1. size: 227, or less to resize them. precision: "float32" or "bfloat16"."""
+def for_many(size, precision, batch=128):
+    """The same for many images, with conv1. size: 227, or less to resize them. precision: "float32" or "bfloat16".
+
+    batch: how many images the network takes at a time. If one by one, they must have 227x227 pixels.
+    """
     if devices.gpu():
         return {"conv1": resized_conv if size < 227 else strided_conv}
     layers = for_few() | {"conv1": compiled_resized_conv if size < 227 else strided_conv, "norm": compiled_lrn}
-    return layers | ({"fc": transposed_fc} if precision == "bfloat16" else {})
+    return layers | {"fc": transposed_fc if precision == "bfloat16" or batch == 1 else batched_fc}
 
 
 def for_training(size, count):
     """The same for training all of AlexNet on `count` images, of which a few are not worth compiling for."""
+    layers = {"conv1": resized_conv if size < 227 else strided_conv, "fc": trained_fc}
     if devices.gpu():
-        return {"conv1": resized_conv if size < 227 else strided_conv, "fc": trained_fc}
-    if count >= 1000:
-        return for_many(size, "float32") | {"fc": trained_fc}
-    return for_few() | {"conv1": resized_conv if size < 227 else strided_conv, "norm": trained_lrn, "fc": trained_fc}
+        return layers
+    if devices.onednn():
+        layers["conv"] = grouped_conv
+    if count < 1000:
+        return layers | {"norm": trained_lrn}
+    return layers | {"norm": compiled_lrn} | ({"conv1": compiled_resized_conv} if size < 227 else {})
+
+
+def subtract_mean(images, dtype):
+    """What preprocessing.subtract_mean computes from uint8 [N, H, W, 3], rounded to `dtype`, for many images.
+
+    From 227x227 pixels on, XLA does it in two passes over memory. A photo's sum is exact then, and is that of its rows as
+    whole arrays: as one tf.reduce_sum it would take XLA six times as long.
+    """
+    _, height, width, channels = images.shape.as_list()
+    if devices.gpu() or height < 227:
+        return tf.cast(preprocessing.subtract_mean(images), dtype)
+
+    @_compiled
+    def sums_of_columns(pixels):
+        pixels = tf.reshape(pixels, [-1, height, width * channels])
+        return sum(tf.cast(pixels[:, row], tf.int32) for row in range(height))
+
+    @_compiled
+    def subtract(pixels, means):
+        pixels = tf.reshape(pixels, [-1, height * width * channels])
+        return tf.reshape(tf.cast(tf.cast(pixels, tf.float32) - means, dtype), [-1, height, width, channels])
+
+    sums = tf.cast(tf.reduce_sum(sums_of_columns(images), axis=1, keepdims=True), tf.float32)
+    return tf.ensure_shape(subtract(images, sums / (height * width * channels)), images.shape)
 
 
 def strided_conv(features, W, b, stride, size, padding="SAME", name="conv"):
@@ -63,6 +93,18 @@ def grouped_conv(features, W, b, stride=1, groups=1, padding="SAME", size=None, 
     """
     check_size(features, size)
     return _layer(lambda kernels: tf.nn.conv2d(features, kernels, stride, padding), W, b, features.dtype, name)
+
+
+def prepacked_conv(features, W, b, stride=1, groups=1, padding="SAME", size=None, name="conv"):
+    """What grouped_conv computes, bit for bit, for weights that never change: oneDNN reorders them in the first run only.
+
+    The first run fixes the weights, whatever is assigned to the variable later, and there is no gradient. It needs
+    onednn.has_prepacked.
+    """
+    check_size(features, size)
+    with tf.name_scope(name) as scope:
+        weights, biases = variable("weights", W, features.dtype), variable("biases", b, features.dtype)
+        return tf.identity(onednn.prepacked_conv2d(features, weights, biases, stride, padding), name=scope)
 
 
 def compiled_resized_conv(features, W, b, stride, size, name="conv"):
@@ -197,13 +239,31 @@ def trained_fc(features, W, b, relu=True, name="fc"):
 
 
 def transposed_fc(features, W, b, relu=True, name="fc"):
-    """What alexnet.fc computes, with the transposed W in a variable: for bfloat16, whose kernels read that faster.
+    """What alexnet.fc computes, with the transposed W in a variable: faster for one image, and in bfloat16 for any number.
 
     The variable is NAME/transposed_weights, so that no checkpoint of a finetuned model is taken for it.
     """
+    def multiply(weights):
+        return tf.matmul(features, weights, transpose_b=True)
+
+    return _transposed_fc(multiply, W, b, features.dtype, relu, name)
+
+
+def batched_fc(features, W, b, relu=True, name="fc"):
+    """What transposed_fc computes, as a product of batches, of which there is one: faster for many images in float32.
+
+    There W is the first factor. It is the second of a tf.matmul, which oneDNN copies to a layout of its own in every run.
+    """
+    def multiply(weights):
+        return tf.transpose(tf.raw_ops.BatchMatMulV2(x=tf.convert_to_tensor(weights)[None], y=features[None], adj_y=True)[0])
+
+    return _transposed_fc(multiply, W, b, features.dtype, relu, name)
+
+
+def _transposed_fc(multiply, W, b, dtype, relu, name):
     with tf.name_scope(name) as scope:
-        outputs = tf.matmul(features, variable("transposed_weights", W.T, features.dtype), transpose_b=True)
-        biases = variable("biases", b, features.dtype)
+        outputs = multiply(variable("transposed_weights", W.T, dtype))
+        biases = variable("biases", b, dtype)
         if not relu:
             return tf.add(outputs, biases, name=scope)
         return tf.nn.relu(outputs + biases, name=scope)
@@ -213,8 +273,7 @@ def power(x, exponent):
     """x to the power of `exponent` (float). -0.75, which AlexNet needs, takes two square roots: a fifth of tf.pow's time."""
     if exponent != -0.75:
         return tf.pow(x, exponent)
-    root = tf.rsqrt(x)
-    return root * tf.sqrt(root)
+    return tf.sqrt(tf.sqrt(x)) / x
 
 
 def strided_conv2d(features, kernels, stride, padding):

@@ -9,15 +9,29 @@ from lab.network.weights import SHAPES
 def variable(name, array, dtype):
     """A variable of `dtype`, float32 or bfloat16, that the initializer sets to a copy of the float32 `array`.
 
-    A Python function hands the copy over when the initializer runs. A constant would swell the GraphDef (to 233 MB for
-    AlexNet), and without the copy an array that happens to be aligned to 64 bytes would itself become the variable.
+    A Python function hands the copy over when the initializer runs: a constant would swell the GraphDef, to 233 MB for AlexNet.
     """
     def initial_value(dtype=dtype):
+        dtype = tf.as_dtype(dtype)
         with tf.device("/cpu:0"):  # where Python is
-            copy = tf.numpy_function(lambda: np.array(array, order="C"), [], tf.float32)
-        return tf.cast(tf.ensure_shape(copy, array.shape), dtype)
+            copy = tf.numpy_function(lambda: _aligned_copy(array, np.dtype(dtype.as_numpy_dtype)), [], dtype)
+        return tf.ensure_shape(copy, array.shape)
 
     return tf.Variable(initial_value, shape=array.shape, dtype=dtype, name=name, use_resource=True)
+
+
+def _aligned_copy(array, dtype):
+    """A copy of `array`, of `dtype`, that TensorFlow takes as it is, since it starts at a multiple of 64 bytes.
+
+    NumPy asks Linux for large pages for it, which TensorFlow does not: one photo, whose time is that of reading the weights,
+    takes 5% less.
+    """
+    size = array.size * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start:start + size].view(dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def without_python():

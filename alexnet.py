@@ -7,7 +7,7 @@ The network of Krizhevsky, Sutskever and Hinton, "ImageNet classification with d
 import tensorflow.compat.v1 as tf
 
 from lab.network import weights as weight_files
-from lab.network.fast_layers import power
+from lab.network.normalisation import power
 from lab.network.preprocessing import check_features, check_size
 from lab.network.variables import variable
 
@@ -73,8 +73,8 @@ def no_dropout(features, name="dropout"):
     return features
 
 
-def AlexNet(features, feature_extract=False, weights=None, conv1=conv, conv=conv, norm=lrn, fc=fc, dropout=no_dropout,
-            name="alexnet"):
+def AlexNet(features, feature_extract=False, weights=None, conv1=conv, conv=conv, norm=lrn, pool=max_pool, fc=fc,
+            dropout=no_dropout, name="alexnet"):
     """Build AlexNet on `features` in the current graph.
 
     features: float32 tensor [N, 227, 227, 3], N static or not: RGB, 0 to 255, each image's own mean subtracted. With
@@ -83,11 +83,12 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, conv=conv
         "fc7", as in the lab. What comes after it is not built.
     weights: {"conv1": (W, b), ..., "fc8": (W, b)}, float32 arrays with the shapes in lab.network.weights.SHAPES; None means
         lab.network.weights.load("auto").
-    conv1, conv, norm, fc, dropout: functions that build the first convolution, the others, norm1 and norm2, the fully
-        connected layers, and dropout after fc6 and fc7. They are called as conv1(features, W, b, stride=, size=, name=),
-        conv(features, W, b, groups=, name=), norm(features, radius=, alpha=, beta=, bias=, name=),
-        fc(features, W, b, relu=, name=) and dropout(features, name=). The defaults are the plain forms; lab.network.fast_layers
-        has faster ones. A conv1 that resizes, such as fast_layers.resized_conv, takes smaller features than 227x227.
+    conv1, conv, norm, pool, fc, dropout: functions that build the first convolution, the others, norm1 and norm2, the max
+        pools, the fully connected layers, and dropout after fc6 and fc7. They are called as conv1(features, W, b, stride=,
+        size=, name=), conv(features, W, b, groups=, name=), norm(features, radius=, alpha=, beta=, bias=, name=),
+        pool(features, name=), fc(features, W, b, relu=, name=) and dropout(features, name=). The defaults are the plain
+        forms; lab.network.fast_layers has faster ones. A conv1 that resizes, such as fast_layers.resized_conv, takes smaller
+        features than 227x227.
     name: the scope. A second call in the same graph gets "alexnet_1" and variables of its own, and so on.
 
     Returns the softmax probabilities, float32 [N, 1000], or the output of the last layer built, float32: pool5 flattened, row
@@ -109,14 +110,14 @@ def AlexNet(features, feature_extract=False, weights=None, conv1=conv, conv=conv
     with tf.name_scope(name):
         conv1 = conv1(features, *weights["conv1"], stride=4, size=227, name="conv1")  # [N, 57, 57, 96]
         norm1 = norm(conv1, **LRN, name="norm1")
-        pool1 = max_pool(norm1, name="pool1")                                         # [N, 28, 28, 96]
+        pool1 = pool(norm1, name="pool1")                                             # [N, 28, 28, 96]
         conv2 = conv(pool1, *weights["conv2"], groups=2, name="conv2")                # [N, 28, 28, 256]
         norm2 = norm(conv2, **LRN, name="norm2")
-        pool2 = max_pool(norm2, name="pool2")                                         # [N, 13, 13, 256]
+        pool2 = pool(norm2, name="pool2")                                             # [N, 13, 13, 256]
         conv3 = conv(pool2, *weights["conv3"], name="conv3")                          # [N, 13, 13, 384]
         conv4 = conv(conv3, *weights["conv4"], groups=2, name="conv4")                # [N, 13, 13, 384]
         conv5 = conv(conv4, *weights["conv5"], groups=2, name="conv5")                # [N, 13, 13, 256]
-        pool5 = max_pool(conv5, name="pool5")                                         # [N, 6, 6, 256]
+        pool5 = pool(conv5, name="pool5")                                             # [N, 6, 6, 256]
         flat5 = tf.reshape(pool5, [-1, 6 * 6 * 256], name="flat5")                    # [N, 9216]
         if feature_extract == "pool5":
             return tf.cast(flat5, tf.float32)

@@ -27,7 +27,8 @@ from lab.cluster import workers  # noqa: E402
 from lab.data import dataset  # noqa: E402
 from lab.files import BadInput  # noqa: E402
 from lab.network import weights  # noqa: E402
-from lab.network.fast_layers import compiled_lrn, resized_conv  # noqa: E402
+from lab.network.fast_layers import resized_conv  # noqa: E402
+from lab.network.normalisation import compiled_lrn  # noqa: E402
 from lab.network.preprocessing import subtract_mean  # noqa: E402
 from lab.training import kept_features  # noqa: E402
 

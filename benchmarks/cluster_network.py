@@ -216,7 +216,8 @@ def through(args):
         from lab.cluster import workers
         from lab.data import dataset
         from lab.network import inference, weights
-        from lab.network.fast_layers import compiled_lrn, resized_conv, strided_conv
+        from lab.network.fast_layers import resized_conv, strided_conv
+        from lab.network.normalisation import compiled_lrn
         from lab.network.preprocessing import subtract_mean
 
     features = dataset.load(args.data).features

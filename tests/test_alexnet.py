@@ -12,7 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import alexnet
 from alexnet import AlexNet
-from lab.network.fast_layers import compiled_lrn, resized_conv
+from lab.network import fast_layers
+from lab.network.normalisation import compiled_lrn
 from lab.network.preprocessing import subtract_mean
 from lab.network.variables import variable
 
@@ -150,12 +151,14 @@ def test_every_layer_at_full_size_computes_the_published_network(random_weights)
     assert {name: value for name in TABLE if (value := error(out[name], expected[name])) >= 1e-4} == {}
 
 
-def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(random_weights):
+@pytest.mark.parametrize("layers", [fast_layers.for_training(32, 10), fast_layers.for_training(32, 1000),
+                                    fast_layers.for_many(32, "float32"), fast_layers.for_many(32, "bfloat16")])
+def test_signs_that_conv1_resizes_get_the_answers_of_resized_signs(layers, random_weights):
     photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         signs = subtract_mean(images)
-        AlexNet(signs, weights=random_weights, conv1=resized_conv, norm=compiled_lrn, name="small")  # as in training
+        AlexNet(signs, weights=random_weights, name="small", **layers)
         AlexNet(tf.image.resize_images(signs, (227, 227)), weights=random_weights, name="resized")
         session.run(tf.global_variables_initializer())
         layers = {name: [graph.get_tensor_by_name(f"{net}/{name}:0") for net in ("small", "resized")] for name in TABLE}
@@ -168,7 +171,7 @@ def test_in_bfloat16_every_layer_is_nearly_the_same_in_half_the_memory(side, ran
     images = scipy.ndimage.zoom(100 * normal(2, 5, 5, 3), (1, side / 5, side / 5, 1), order=1)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, side, side, 3])
-        layers = {"conv1": resized_conv, "norm": compiled_lrn} if side == 32 else {}
+        layers = fast_layers.for_many(side, "bfloat16") if side == 32 else {}
         exact = AlexNet(features, weights=random_weights, name="exact", **layers)
         coarse = AlexNet(tf.cast(features, tf.bfloat16), weights=random_weights, name="coarse", **layers)
         assert exact.dtype == coarse.dtype == tf.float32

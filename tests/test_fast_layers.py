@@ -6,7 +6,7 @@ import scipy.signal
 import tensorflow.compat.v1 as tf
 
 import alexnet
-from lab.network import devices, fast_layers, onednn, variables
+from lab.network import convolutions, devices, fast_layers, normalisation, onednn, variables
 
 SIZES = [  # small, resized, kernel, stride
     (32, 227, 11, 4),  # conv1 on a sign
@@ -27,7 +27,7 @@ def test_resized_conv2d_is_scipys_correlation_of_the_interpolated_image(small, s
     images, kernels = inputs(small, kernel)
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, small, small, 3])
-        ours = session.run(fast_layers.resized_conv2d(features, tf.constant(kernels), stride, size), {features: images})
+        ours = session.run(convolutions.resized_conv2d(features, tf.constant(kernels), stride, size), {features: images})
 
     matrix = np.stack([np.interp(np.arange(size) * small / size, np.arange(small), unit) for unit in np.eye(small)], axis=1)
     large = np.einsum("ya,xb,nabc->nyxc", matrix, matrix, images)
@@ -45,7 +45,7 @@ def test_the_gradients_of_resized_conv2d_are_those_of_resizing_and_convolving(sm
     images, kernels = inputs(small, kernel)
     with tf.Graph().as_default(), tf.Session() as session:
         features, kernels = tf.constant(images), tf.constant(kernels)
-        ours = fast_layers.resized_conv2d(features, kernels, stride, size)
+        ours = convolutions.resized_conv2d(features, kernels, stride, size)
         theirs = tf.nn.conv2d(tf.image.resize_images(features, (size, size)), kernels, stride, "SAME")
         gradients = [tf.gradients(tf.nn.l2_loss(answer), [features, kernels]) for answer in (ours, theirs)]
         for ours, theirs in zip(*session.run(gradients)):
@@ -79,7 +79,7 @@ def test_features_of_another_size_are_refused():
 def test_powers_are_numpys(exponent):
     x = np.random.default_rng(0).uniform(0.5, 5000, 1000).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        ours = session.run(fast_layers.power(tf.constant(x), exponent))
+        ours = session.run(normalisation.power(tf.constant(x), exponent))
     np.testing.assert_allclose(ours, x.astype(np.float64) ** exponent, rtol=1e-5)
 
 
@@ -90,7 +90,7 @@ def normalised(x):
     return x * (1 + 0.1 * sums) ** -0.75
 
 
-@pytest.mark.parametrize("lrn", [fast_layers.trained_lrn, fast_layers.compiled_lrn])
+@pytest.mark.parametrize("lrn", [normalisation.trained_lrn, normalisation.compiled_lrn])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_lrn_and_its_gradient_are_those_of_the_formula(lrn, dtype, tolerance):
     rng = np.random.default_rng(0)
@@ -117,7 +117,7 @@ def test_compiled_lrn_gives_the_same_bits_in_the_first_run_of_each_size_and_late
     for sizes in ((5, 5, 3, 3, 5), (3, 5)):  # a process that goes on, and one that begins with the smaller last batch
         with tf.Graph().as_default(), tf.Session() as session:
             features, changes = (tf.placeholder(tf.float32, [None, 9, 9, 24]) for _ in range(2))
-            layer = fast_layers.compiled_lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0)
+            layer = normalisation.compiled_lrn(features, radius=2, alpha=0.1, beta=0.75, bias=1.0)
             answers = [layer, tf.gradients(layer, features, changes)[0]]
             runs += [[a[:3].tobytes() for a in session.run(answers, {features: x[:n], changes: dy[:n]})] for n in sizes]
     assert len(runs) == 7 and all(run == runs[0] for run in runs)

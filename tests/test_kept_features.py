@@ -95,7 +95,7 @@ def zero_weights():
     return {layer: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32)) for layer, shape in weights.SHAPES.items()}
 
 
-def network(prepare=None, after=lambda fc7: fc7, precision="float32", weights_fingerprint=64 * "0"):
+def network(prepare=None, after=lambda fc7: fc7, precision="float32", weights_fingerprint=64 * "0", **layers):
     import tensorflow.compat.v1 as tf  # not above: the processes of other tests import this file and must start fast
 
     import alexnet
@@ -105,7 +105,7 @@ def network(prepare=None, after=lambda fc7: fc7, precision="float32", weights_fi
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
         features = tf.cast(prepare(images), precision)
-        layers = fast_layers.for_many(int(features.shape[1]), precision)
+        layers = fast_layers.for_many(int(features.shape[1]), precision) | layers
         fc7 = alexnet.AlexNet(features, feature_extract=True, weights=zero_weights(), **layers)
         after(fc7)
         return inference.fingerprint(fc7, weights_fingerprint)
@@ -121,7 +121,6 @@ def resize(images):
 
 @pytest.mark.slow
 def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and_the_processor(monkeypatch):
-    import alexnet
     from lab.network import devices, inference, preprocessing
 
     mine = network()
@@ -130,10 +129,8 @@ def test_a_fingerprint_depends_on_the_graph_up_to_fc7_the_weights_tensorflow_and
                                         env=os.environ | {"PYTHONPATH": f"{files.HERE}:{files.HERE}/tests"})
     assert mine == elsewhere.strip() == network(after=lambda fc7: fc7 + 1)  # what comes after fc7 does not change it
     changed = [network(weights_fingerprint=64 * "1"), network(precision="bfloat16"), network(resize),
-               network(lambda images: preprocessing.subtract_mean(images) / 255)]
-    with monkeypatch.context() as patch:
-        patch.setattr(alexnet, "max_pool", lambda features, name: features[:, :-2:2, :-2:2])
-        changed.append(network())
+               network(lambda images: preprocessing.subtract_mean(images) / 255),
+               network(pool=lambda features, name: features[:, :-2:2, :-2:2])]
     for module, name, value in ((devices.tf, "__version__", "3.0"), (devices, "_cpu", lambda: "another"),
                                 (inference, "np", types.SimpleNamespace(__version__="99.0"))):
         with monkeypatch.context() as patch:

@@ -26,7 +26,7 @@ def has_prepacked():
 
 
 def prepacked_conv2d(features, kernels, biases, stride, padding):
-    """tf.nn.relu(tf.nn.conv2d(features, kernels, stride, padding) + biases), with the kernels and their layout of the first run.
+    """tf.nn.relu(tf.nn.conv2d(features, kernels, stride, padding) + biases), with the kernels that the first run had.
 
     features: [N, H, W, C], float32 or bfloat16. kernels: [height, width, C / groups, outputs]. biases: [outputs].
     Returns [N, M, M, outputs] of the dtype of the features. There is no gradient.

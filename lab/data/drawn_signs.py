@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.special import erf
 
 from lab import command_line, cpu, files
 from lab.data import gtsrb, sign_templates
@@ -284,6 +283,8 @@ def _blur(deviation, length):
 
     deviation, length: float32 [N], in pixels. A box convolved with a Gaussian is a difference of two error functions.
     """
+    from scipy.special import erf  # SciPy takes a tenth of a second to import: pages that name photos do without
+
     half, scale = length[:, None] / 2, deviation[:, None] * math.sqrt(2)
     offset = np.arange(-_WIDE, _WIDE, dtype=np.float32)
     kernel = erf((offset + half) / scale) - erf((offset - half) / scale)

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lab import files
 from lab.data import photos
@@ -357,6 +355,9 @@ def _buckets(hashes):
 
 def _merged(group, pairs):
     """`group`, int64 [N], after the groups in `pairs`, a list of int64 [2, n], have become one."""
+    from scipy.sparse import coo_array  # imported late, since importing this module must be quick
+    from scipy.sparse.csgraph import connected_components
+
     first, second = np.concatenate([np.empty((2, 0), np.int64), *pairs], axis=1)
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), (len(group), len(group)))
     return connected_components(graph.tocsr(), directed=False)[1][group]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import distance_transform_edt
 
 from lab.data.gtsrb import CLASSES
 
@@ -123,6 +122,8 @@ class _Pen:
 
 def _letter(letter, width, height, stroke):
     """A mask of one letter or digit, `width` by `height` pixels, with strokes of uniform width, as on signs."""
+    from scipy.ndimage import distance_transform_edt  # imported late, since importing this module must be quick
+
     inner = (round(width - stroke), round(height - stroke))
     skeleton = np.asarray(_skeleton(letter).resize(inner, Image.Resampling.BOX))
     row = np.linspace(-1, 1, inner[1])  # raised to the power of 1.5, to flatten a round top
@@ -136,6 +137,7 @@ def _letter(letter, width, height, stroke):
 def _skeleton(letter):
     """A mask of a letter or digit of DejaVu Sans, thinned to the middle of its strokes and cropped."""
     import matplotlib  # for its fonts; imported late, since only text needs it
+    from scipy.ndimage import distance_transform_edt
 
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 400)
     mask = Image.new("L", (600, 600))

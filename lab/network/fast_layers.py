@@ -30,7 +30,9 @@ def for_many(size, precision, batch=128):
     first = {"conv1": strided_conv, "norm": compiled_lrn}
     if size < 227:
         first = {"conv1": places_first.conv, "norm": places_first.lrn, "pool": places_first.max_pool}
-    return for_few() | first | {"fc": transposed_fc if precision == "bfloat16" or batch == 1 else batched_fc}
+    if devices.onednn():
+        first["fc"] = transposed_fc if precision == "bfloat16" or batch == 1 else batched_fc
+    return for_few() | first
 
 
 def for_training(size, count):

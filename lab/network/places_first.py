@@ -1,8 +1,8 @@
-"""conv1, norm1 and pool1 of many resized images, with the places of the output before the images in memory: [M, M, N, C].
+"""conv1, norm1 and pool1 of many resized images, with the places of the output before the images in memory: [M * M, N, C].
 
-The products of a resized convolution come in this order. To reorder them costs a pass over memory, which takes a quarter as
-long after pool1 as before. All functions return what the plain layers do, in AlexNet's order, [N, M, M, C], and TensorFlow
-computes that if it is fetched. The tensors have the other order with them, for the next layer.
+The products of a resized convolution come in this order, and reordering takes a pass over memory, a quarter as long after
+pool1 as before it. Each layer here returns what the plain one does, [N, M, M, C], which TensorFlow computes if it is fetched.
+The tensor carries the other order as an attribute, and the next layer here starts from that.
 """
 
 import functools
@@ -18,7 +18,7 @@ MARGIN = 2  # zeros on both sides of the channels, for AlexNet's norm1: XLA's lo
 
 
 def conv(features, W, b, stride, size, name="conv"):
-    """What fast_layers.resized_conv computes. Only lrn here has less to do after it."""
+    """What fast_layers.resized_conv computes. What `lrn` starts from are the products, before the biases are added."""
     channels = len(b)
     with tf.name_scope(name) as scope:
         kernels = tf.pad(variable("weights", W, features.dtype), [[0, 0]] * 3 + [[MARGIN, MARGIN]])
@@ -30,7 +30,7 @@ def conv(features, W, b, stride, size, name="conv"):
 
 
 def lrn(features, radius, alpha, beta, bias, name="lrn"):
-    """What alexnet.lrn computes, in float32 whatever the type of the features: for those of `conv`, in one pass over memory."""
+    """What alexnet.lrn computes, in float32 whatever the type of the features: after `conv`, in one pass with its ReLU."""
     if not hasattr(features, "products") or radius != MARGIN:
         return compiled_lrn(features, radius, alpha, beta, bias, name)
     channels, dtype = features.shape.as_list()[-1], features.dtype
@@ -49,7 +49,7 @@ def lrn(features, radius, alpha, beta, bias, name="lrn"):
 
 
 def max_pool(features, name="max_pool"):
-    """What alexnet.max_pool computes. Here a window's nine places are whole arrays, of all images and channels."""
+    """What alexnet.max_pool computes. After `lrn`, each of a window's nine places is an array of all images and channels."""
     if not hasattr(features, "places"):
         return tf.nn.max_pool(features, ksize=3, strides=2, padding="VALID", name=name)
     _, _, edge, channels = features.shape.as_list()

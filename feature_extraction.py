@@ -25,7 +25,7 @@ def main(arguments=None):
         from lab import fetch
         from lab.cluster import workers
         from lab.data import names, photos
-        from lab.network import answers, devices, fast_layers, inference, new_layer, weights
+        from lab.network import answers, devices, fast_layers, inference, new_layer, variables, weights
         from lab.network.preprocessing import subtract_mean
         from lab.training import checkpoints
 
@@ -47,7 +47,7 @@ def main(arguments=None):
         files.notice(f"{args.model} holds no trained layer: using an untrained one, which only guesses. Train one with "
                      "train_feature_extraction.py.")
 
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session, variables.shared():
         images = tf.placeholder(tf.uint8, [None, size, size, 3], name="images")
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
         # AlexNet(resized, feature_extract="fc7", weights=...) gives the same fc7, with slower layers.

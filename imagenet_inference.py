@@ -24,7 +24,7 @@ def main(arguments=None):
         from lab import fetch
         from lab.cluster import workers
         from lab.data import photos
-        from lab.network import answers, devices, fast_layers, inference, preprocessing, weights
+        from lab.network import answers, devices, fast_layers, inference, preprocessing, variables, weights
 
     devices.announce()
     caffe = args.preprocess == "caffe"
@@ -43,7 +43,7 @@ def main(arguments=None):
                        "with the lab's preprocessing; drop it, or give bvlc-alexnet.npy with --weights")
     weights.warn_of_unknown_classes(alexnet_weights)
 
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session, variables.shared():
         side = 256 if caffe else 227
         images = tf.placeholder(tf.uint8, [None, side, side, 3], name="images")
         prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)

@@ -325,16 +325,15 @@ def photos(count):
 def smooth(random, count, edge):
     """Images, uint8 [count, edge, edge, 3], whose colours change gradually, as in photos.
 
-    They start at a multiple of 64 bytes, as OpenVINO and TensorFlow like it: neither then copies what it is given.
+    They are aligned: then neither TensorFlow nor OpenVINO copies what it is given.
     """
-    import numpy as np
     import scipy.ndimage
+
+    from lab.network import weights
 
     coarse = random.uniform(0, 255, (count, 5, 5, 3)).astype("float32")
     images = scipy.ndimage.zoom(coarse, (1, edge / 5, edge / 5, 1), order=1).clip(0, 255).astype("uint8")
-    memory = np.empty(images.size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    aligned = memory[start:start + images.size].reshape(images.shape)
+    aligned = weights.aligned_empty(images.shape, images.dtype)
     aligned[...] = images
     return aligned
 

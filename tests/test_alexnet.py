@@ -12,10 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import alexnet
 from alexnet import AlexNet
-from lab.network import fast_layers
+from lab.network import fast_layers, variables
 from lab.network.normalisation import compiled_lrn
 from lab.network.preprocessing import subtract_mean
 from lab.network.variables import variable
+from lab.network.weights import aligned_empty
 
 TABLE = {  # each layer's output shape, as documented for BVLC AlexNet, with a SAME conv1
     "conv1": (57, 57, 96), "norm1": (57, 57, 96), "pool1": (28, 28, 96),
@@ -252,15 +253,21 @@ def test_training_the_variables_never_writes_to_the_callers_arrays(random_weight
             assert np.array_equal(given + np.float32(1), trained)
 
 
-def test_changing_an_array_later_does_not_change_its_variable():
-    memory = np.zeros(64 + 4 * 1000, np.uint8)
-    start = -memory.ctypes.data % 64  # TensorFlow does not copy aligned arrays
-    array = memory[start:start + 4 * 1000].view(np.float32)
+def test_an_array_and_its_variable_do_not_share_memory_unless_nothing_is_trained():
+    arrays = [aligned_empty((10, 100), np.dtype("float32")) for _ in range(2)]  # TensorFlow does not copy aligned arrays
+    arrays.append(aligned_empty((1001,), np.dtype("float32"))[1:])
+    for array in arrays:
+        array[...] = 0
     with tf.Graph().as_default(), tf.Session() as session:
-        zeros = variable("zeros", array, tf.float32)
+        copied = variable("copied", arrays[0], tf.float32)
+        with variables.shared():
+            shared, unaligned = (variable(f"shared{i}", array, tf.float32) for i, array in enumerate(arrays[1:]))
+            rounded = variable("rounded", arrays[1], tf.bfloat16)
         session.run(tf.global_variables_initializer())
-        array += 1
-        assert not session.run(zeros).any()
+        for array in arrays:
+            array += 1
+        assert not session.run(copied).any() and session.run(shared).all()
+        assert not session.run(unaligned).any() and not session.run(rounded).any()
 
 
 def test_initial_values_come_from_the_cpu_even_if_the_network_is_on_a_gpu(random_weights):

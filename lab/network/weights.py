@@ -56,6 +56,14 @@ _PROTOTXT = re.compile(rb"^[ \t]*layers?[ \t]*\{", re.MULTILINE)
 _TORCH_SAVE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before PyTorch 1.6: the pickle of 0x1950a86a20f9469cfc6c
 
 
+def aligned_empty(shape, dtype):
+    """An array of arbitrary values that starts at a multiple of 64 bytes: TensorFlow copies what it is given unless it does."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + size].view(dtype).reshape(shape)
+
+
 def find(source="auto"):
     """The Path of the weights file that `source` names.
 
@@ -341,7 +349,7 @@ def _expand(arrays, path):
             U = matrix(f"{layer}_U")
             if W.ndim != 2 or U.ndim != 2 or U.shape[1] != W.shape[0] or (U.shape[0], W.shape[1]) != shape:
                 raise BadInput(f"{path}: {layer}_U {shorten(U.shape)} times {layer}_W {shorten(W.shape)} is not {shape}")
-            W = U @ W
+            W = np.matmul(U, W, out=aligned_empty(shape, np.result_type(U, W)))
         weights[layer] = W, b
     if "class_index" in arrays:
         weights["fc8"] = _spread(*weights["fc8"], arrays["class_index"], path)

@@ -52,7 +52,7 @@ def main(arguments=None):
         resized = tf.image.resize_images(subtract_mean(images), (227, 227))
         # AlexNet(resized, feature_extract="fc7", weights=...) gives the same fc7, with slower layers.
         fc7 = AlexNet(tf.cast(resized, args.precision), feature_extract=settings["layer"], weights=alexnet_weights,
-                      conv1=fast_layers.strided_conv, **fast_layers.for_few())
+                      conv1=fast_layers.strided_conv, **fast_layers.for_few(args.precision))
         fc7 = new_layer.as_kept(fc7, settings["layer"])  # or fc6, or pool5: where the layer was trained
         logits = new_layer.build(fc7, len(class_names), hidden=settings["hidden"])
         probabilities = tf.nn.softmax(logits, name="probabilities")

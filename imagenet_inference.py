@@ -48,7 +48,7 @@ def main(arguments=None):
         images = tf.placeholder(tf.uint8, [None, side, side, 3], name="images")
         prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
         # AlexNet(prepared, weights=...) is the same network, with slower layers.
-        layers = fast_layers.for_few()
+        layers = fast_layers.for_few(args.precision)
         if len(paths) > inference.BATCH:
             layers = fast_layers.for_many(227, args.precision)
             prepared = prepared if caffe else fast_layers.subtract_mean(images, args.precision)

@@ -6,6 +6,7 @@ import scipy.signal
 import tensorflow.compat.v1 as tf
 
 import alexnet
+from lab import cpu
 from lab.network import convolutions, devices, fast_layers, normalisation, onednn, variables
 
 SIZES = [  # small, resized, kernel, stride
@@ -168,7 +169,7 @@ def test_a_grouped_convolution_is_scipys_in_each_group_of_channels():
 def test_a_prepacked_convolution_has_the_bits_of_the_plain_one_for_every_number_of_images(size):
     rng = np.random.default_rng(0)
     x, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, size, size, 96), (5, 5, 48, 256), (256,)))
-    for dtype in (tf.float32, tf.bfloat16):
+    for dtype in (tf.float32, tf.bfloat16) if onednn.has_prepacked("bfloat16") else (tf.float32,):
         with tf.Graph().as_default(), tf.Session() as session:
             features = tf.placeholder(dtype, [None, size, size, 96])
             plain, prepacked = (conv(features, W, b, groups=2, name=name) for conv, name in
@@ -180,6 +181,12 @@ def test_a_prepacked_convolution_has_the_bits_of_the_plain_one_for_every_number_
                 assert np.array_equal(ours, theirs) and theirs.any()
             with pytest.raises(LookupError):  # there is no gradient, and so no training of weights that it would not see
                 tf.gradients(prepacked, features)
+
+
+def test_bfloat16_has_the_plain_convolutions_where_onednn_has_none(monkeypatch):
+    monkeypatch.setattr(cpu, "flags", lambda: {"avx2"})  # a laptop: oneDNN would fail, and TensorFlow knows no groups itself
+    assert fast_layers.for_few("bfloat16") == {} and "conv" not in fast_layers.for_many(32, "bfloat16")
+    assert ("conv" in fast_layers.for_few("float32")) == onednn.has_prepacked()
 
 
 def test_the_mean_of_photos_is_subtracted_in_compiled_loops_too():

@@ -16,12 +16,16 @@ def gpu():
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name) if gpus else None
 
 
-def onednn():
-    """Whether TensorFlow computes with oneDNN's kernels on an x86-64 CPU, where they are switched on."""
+def onednn(precision="float32"):
+    """Whether TensorFlow computes with oneDNN's kernels on an x86-64 CPU, where they are switched on.
+
+    precision: "float32", or "bfloat16", for which oneDNN needs AVX-512.
+    """
     # TensorFlow's public functions do not tell, and tests of its own ask here.
     from tensorflow.python.util import _pywrap_util_port
 
-    return platform.machine() in ("x86_64", "AMD64") and not gpu() and _pywrap_util_port.IsMklEnabled()
+    fits = precision == "float32" or "avx512f" in cpu.flags()
+    return fits and platform.machine() in ("x86_64", "AMD64") and not gpu() and _pywrap_util_port.IsMklEnabled()
 
 
 def announce():

@@ -15,9 +15,12 @@ from lab.network.variables import variable
 from lab.network.xla import compiled
 
 
-def for_few():
-    """The layers for `AlexNet`, by name, with which it is fastest where this process runs: all but conv1."""
-    return {"conv": prepacked_conv} if onednn.has_prepacked() else {}
+def for_few(precision):
+    """The layers for `AlexNet`, by name, with which it is fastest where this process runs: all but conv1.
+
+    precision: "float32" or "bfloat16".
+    """
+    return {"conv": prepacked_conv} if onednn.has_prepacked(precision) else {}
 
 
 def for_many(size, precision, batch=128):
@@ -30,9 +33,9 @@ def for_many(size, precision, batch=128):
     first = {"conv1": strided_conv, "norm": compiled_lrn}
     if size < 227:
         first = {"conv1": places_first.conv, "norm": places_first.lrn, "pool": places_first.max_pool}
-    if devices.onednn():
+    if devices.onednn(precision):
         first["fc"] = transposed_fc if precision == "bfloat16" or batch == 1 else batched_fc
-    return for_few() | first
+    return for_few(precision) | first
 
 
 def for_training(size, count):

@@ -11,11 +11,13 @@ import tensorflow.compat.v1 as tf
 from lab.network import devices
 
 
+def has_prepacked(precision="float32"):
+    """Whether TensorFlow computes in `precision` with oneDNN's kernels here, and has the one that prepacked_conv2d names."""
+    return devices.onednn(precision) and _is_known()
+
+
 @functools.cache
-def has_prepacked():
-    """Whether TensorFlow computes with oneDNN's kernels here, and has the one that prepacked_conv2d names."""
-    if not devices.onednn():
-        return False
+def _is_known():
     with tf.Graph().as_default():
         features, kernels, biases = (tf.placeholder(tf.float32, [1] * rank) for rank in (4, 4, 1))
         try:

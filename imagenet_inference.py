@@ -46,12 +46,13 @@ def main(arguments=None):
     with tf.Graph().as_default(), tf.Session() as session, variables.shared():
         side = 256 if caffe else 227
         images = tf.placeholder(tf.uint8, [None, side, side, 3], name="images")
-        prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
+        many = len(paths) > inference.BATCH
+        if many and not caffe:
+            prepared = fast_layers.subtract_mean(images, args.precision)
+        else:
+            prepared = preprocessing.caffe(images) if caffe else preprocessing.subtract_mean(images)
         # AlexNet(prepared, weights=...) is the same network, with slower layers.
-        layers = fast_layers.for_few(args.precision)
-        if len(paths) > inference.BATCH:
-            layers = fast_layers.for_many(227, args.precision)
-            prepared = prepared if caffe else fast_layers.subtract_mean(images, args.precision)
+        layers = fast_layers.for_many(227, args.precision) if many else fast_layers.for_few(args.precision)
         layers["conv1"] = functools.partial(fast_layers.strided_conv, padding="VALID" if caffe else "SAME")
         probabilities = AlexNet(tf.cast(prepared, args.precision), weights=alexnet_weights, **layers)
 

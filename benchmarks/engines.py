@@ -70,10 +70,10 @@ def lab_graph(kind, weights):
 def ours(kind, weights, precision, batch):
     """The lab today: a few signs are resized first, as in feature_extraction.py; many are resized by conv1, as in training."""
     def graph(images):
-        features = fast_layers.subtract_mean(images, precision)
         if kind == "signs" and batch < 32:
-            resized = tf.image.resize_images(preprocessing.subtract_mean(images), (227, 227))
-            features = tf.cast(resized, precision)
+            features = tf.cast(tf.image.resize_images(preprocessing.subtract_mean(images), (227, 227)), precision)
+        else:
+            features = fast_layers.subtract_mean(images, precision)
         layers = fast_layers.for_many(features.shape.as_list()[1], precision, batch)
         return alexnet.AlexNet(features, kind == "signs", weights, **layers)
 
